@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+// The MPROF_* settings: names, defaults, what is accepted. Read by libmprof.so from the
+// environment and by `mprof run` for its options, so both say the same.
+//
+// Called by preload/lifecycle.cc, dumper/launch.cc. Allocates: no. Fails: a Setting that is not
+// understood keeps its default and is reported through `Complaint`.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "format/dump.h"
+#include "format/weights.h"
+
+namespace mprof::format {
+
+inline constexpr uint64_t kDefaultHeapRate = 524288;
+inline constexpr uint32_t kDefaultStackDepth = 64;
+inline constexpr uint32_t kMaxStackDepth = 256;
+inline constexpr const char* kDefaultOut = "%e.%p.mprof";
+
+struct Settings {
+  const char* out = kDefaultOut;               // MPROF_OUT
+  uint64_t heap_rate = kDefaultHeapRate;       // MPROF_HEAP_RATE
+  uint32_t stack_depth = kDefaultStackDepth;   // MPROF_STACK_DEPTH
+  UnwindMode unwind = UnwindMode::kAuto;       // MPROF_UNWIND
+  bool mmap = false;                           // MPROF_MMAP
+  bool drain = false;                          // MPROF_DRAIN
+  const char* only = nullptr;                  // MPROF_ONLY
+  const char* skip = nullptr;                  // MPROF_SKIP
+  uint32_t verbose = 0;                        // MPROF_VERBOSE
+  uint64_t seed = 0;                           // MPROF_SEED, 0 = random
+};
+
+// What every front end shows about a setting.
+struct SettingInfo {
+  const char* variable;
+  const char* accepted;
+  const char* default_text;
+  const char* meaning;
+};
+inline constexpr SettingInfo kSettings[] = {
+    {"MPROF_OUT", "a path; %e = executable name, %p = pid, %% = %", kDefaultOut,
+     "where the dump goes"},
+    {"MPROF_HEAP_RATE", "bytes, 0 to 1099511627776; suffix k, M or G allowed", "524288",
+     "mean bytes between heap samples; 1 = every allocation, 0 = off"},
+    {"MPROF_STACK_DEPTH", "1 to 256", "64", "frames kept of each stack, from the leaf"},
+    {"MPROF_UNWIND", "auto, fp or dwarf", "auto",
+     "auto: unwind tables, frame pointers where there are none; fp: frame pointers; dwarf: tables"},
+    {"MPROF_MMAP", "0 or 1", "0", "also profile anonymous mmap, mremap, munmap and brk"},
+    {"MPROF_DRAIN", "0 or 1", "0", "start `mprof drain` beside the program"},
+    {"MPROF_ONLY", "executable names, separated by commas", "", "profile only these"},
+    {"MPROF_SKIP", "executable names, separated by commas", "", "do not profile these"},
+    {"MPROF_VERBOSE", "0 or 1", "0", "one line at the start and at the end"},
+    {"MPROF_SEED", "0 to 18446744073709551615", "0", "seed of the sampler; 0 = random"},
+};
+
+constexpr bool text_equal(const char* a, const char* b) {
+  while (*a != '\0' && *a == *b) ++a, ++b;
+  return *a == *b;
+}
+
+constexpr const SettingInfo* find_setting(const char* variable) {
+  for (const SettingInfo& info : kSettings)
+    if (text_equal(info.variable, variable)) return &info;
+  return nullptr;
+}
+
+// Decimal digits with an optional suffix k, M, G (powers of 1024). False on anything else.
+constexpr bool parse_number(const char* text, uint64_t max, uint64_t* out) {
+  if (*text < '0' || *text > '9') return false;
+  uint64_t value = 0;
+  for (; *text >= '0' && *text <= '9'; ++text) {
+    const uint64_t digit = static_cast<uint64_t>(*text - '0');
+    if (value > (UINT64_MAX - digit) / 10) return false;
+    value = value * 10 + digit;
+  }
+  int shift = 0;
+  if (*text == 'k' || *text == 'K') shift = 10;
+  if (*text == 'M') shift = 20;
+  if (*text == 'G') shift = 30;
+  if (shift != 0) ++text;
+  if (*text != '\0' || value > (UINT64_MAX >> shift) || value << shift > max) return false;
+  *out = value << shift;
+  return true;
+}
+
+constexpr bool parse_switch(const char* text, bool* out) {
+  if (!text_equal(text, "0") && !text_equal(text, "1")) return false;
+  *out = *text == '1';
+  return true;
+}
+
+constexpr bool parse_unwind(const char* text, UnwindMode* out) {
+  if (text_equal(text, "auto")) return *out = UnwindMode::kAuto, true;
+  if (text_equal(text, "fp")) return *out = UnwindMode::kFramePointer, true;
+  if (text_equal(text, "dwarf")) return *out = UnwindMode::kDwarf, true;
+  return false;
+}
+
+// %e, %p and %% only, and not empty.
+constexpr bool is_out_pattern(const char* text) {
+  if (*text == '\0') return false;
+  for (; *text != '\0'; ++text)
+    if (*text == '%' && *++text != 'e' && *text != 'p' && *text != '%') return false;
+  return true;
+}
+
+// Takes one setting over. False: the value is not accepted and the default stays.
+constexpr bool apply_setting(Settings& settings, const char* variable, const char* value) {
+  uint64_t number = 0;
+  const auto is = [variable](const char* name) { return text_equal(variable, name); };
+  if (is("MPROF_OUT")) return is_out_pattern(value) && (settings.out = value, true);
+  if (is("MPROF_HEAP_RATE")) return parse_number(value, kMaxHeapRate, &settings.heap_rate);
+  if (is("MPROF_STACK_DEPTH")) {
+    if (!parse_number(value, kMaxStackDepth, &number) || number == 0) return false;
+    settings.stack_depth = static_cast<uint32_t>(number);
+    return true;
+  }
+  if (is("MPROF_UNWIND")) return parse_unwind(value, &settings.unwind);
+  if (is("MPROF_MMAP")) return parse_switch(value, &settings.mmap);
+  if (is("MPROF_DRAIN")) return parse_switch(value, &settings.drain);
+  if (is("MPROF_ONLY")) return settings.only = value, true;
+  if (is("MPROF_SKIP")) return settings.skip = value, true;
+  if (is("MPROF_VERBOSE")) {
+    bool on = false;
+    return parse_switch(value, &on) && (settings.verbose = on ? 1 : 0, true);
+  }
+  if (is("MPROF_SEED")) return parse_number(value, UINT64_MAX, &settings.seed);
+  return false;
+}
+
+}  // namespace mprof::format

@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "preload/buckets.h"
+
+#include "format/stack_table.h"
+#include "format/weights.h"
+#include "preload/dump_file.h"
+#include "preload/spin.h"
+
+namespace mprof::preload {
+namespace {
+
+using format::BucketRow;
+using format::HeapSample;
+using format::HeapTotals;
+using format::kNoRow;
+
+// What one sample weighs, worked out once.
+struct Weighed {
+  uint64_t objects;
+  uint64_t bytes;
+  double objects_variance;
+  double bytes_variance;
+};
+
+Weighed weigh(const HeapSample& sample) {
+  if (sample.weight == format::kWeightOne)
+    return {format::kWeightOne, sample.size_bytes, 0, 0};
+  const double factor = format::variance_factor(sample.weight);
+  const auto size = static_cast<double>(sample.size_bytes);
+  return {sample.weight, format::weighted_bytes(sample.size_bytes, sample.weight), factor,
+          size * size * factor};
+}
+
+void apply_allocation(HeapTotals& totals, const Weighed& w) {
+  totals.alloc_objects += w.objects;
+  totals.alloc_bytes += w.bytes;
+  totals.alloc_samples += 1;
+  totals.alloc_objects_variance += w.objects_variance;
+  totals.alloc_bytes_variance += w.bytes_variance;
+}
+
+void apply_free(HeapTotals& totals, const Weighed& w) {
+  totals.free_objects += w.objects;
+  totals.free_bytes += w.bytes;
+  totals.free_samples += 1;
+  totals.free_objects_variance += w.objects_variance;
+  totals.free_bytes_variance += w.bytes_variance;
+}
+
+// (K)
+bool lock(BucketRow* bucket) {
+  return spin_until([&] {
+    uint32_t open = 0;
+    return bucket->lock.compare_exchange_weak(open, 1, std::memory_order_acquire,
+                                              std::memory_order_relaxed);
+  });
+}
+void unlock(BucketRow* bucket) { bucket->lock.store(0, std::memory_order_release); }
+
+// Writes to at_cut or at_peak, between two steps of saved_version (W).
+template <class Write>
+void save(BucketRow* bucket, Write&& write) {
+  const uint64_t version = bucket->saved_version.load(std::memory_order_relaxed);
+  bucket->saved_version.store(version + 1, std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_release);
+  write();
+  bucket->saved_version.store(version + 2, std::memory_order_release);
+}
+
+// An operation of epoch e belongs to every cut after e: into at_cut if that was already taken,
+// else the totals as they are become at_cut first when e is the first operation of its epoch.
+template <class Apply>
+void keep_cut(BucketRow* bucket, const HeapTotals& now, uint64_t epoch, Apply&& apply) {
+  const uint64_t kept = bucket->cut_epoch.load(std::memory_order_relaxed);
+  if (epoch == kept) return;
+  save(bucket, [&] {
+    if (epoch < kept) return apply(bucket->at_cut);
+    bucket->at_cut = now;
+    bucket->cut_epoch.store(epoch, std::memory_order_relaxed);
+  });
+}
+
+void keep_peak(BucketRow* bucket, const HeapTotals& now) {
+  const uint64_t epoch = header->peak_epoch.load(std::memory_order_relaxed);
+  if (bucket->peak_epoch.load(std::memory_order_relaxed) == epoch) return;
+  save(bucket, [&] {
+    bucket->at_peak = now;
+    bucket->peak_epoch.store(epoch, std::memory_order_relaxed);
+  });
+}
+
+template <class Apply>
+bool change(uint32_t number, uint64_t epoch, Apply&& apply) {
+  BucketRow* bucket = tables.buckets.at(number);
+  if (!lock(bucket)) return false;
+  const uint32_t version = bucket->version.load(std::memory_order_relaxed);
+  const HeapTotals& now = bucket->totals[version & 1];
+  HeapTotals& next = bucket->totals[(version + 1) & 1];
+  keep_cut(bucket, now, epoch, apply);
+  keep_peak(bucket, now);
+  next = now;
+  apply(next);
+  bucket->version.store(version + 1, std::memory_order_release);  // (V)
+  unlock(bucket);
+  return true;
+}
+
+// The heap reaches a new high: from now on, until the first free, the state is the peak.
+void note_growth(int64_t bytes) {
+  const int64_t live = header->live_bytes.fetch_add(bytes, std::memory_order_relaxed) + bytes;
+  if (live <= header->peak_bytes.load(std::memory_order_relaxed)) return;
+  header->peak_bytes.store(live, std::memory_order_relaxed);
+  if (header->rising.load(std::memory_order_relaxed) == 0)
+    header->rising.store(1, std::memory_order_relaxed);
+}
+
+// Before the first free after a new high: buckets that change from now on keep what they had.
+void leave_peak() {
+  if (header->rising.load(std::memory_order_relaxed) != 0 &&
+      header->rising.exchange(0, std::memory_order_relaxed) != 0)
+    header->peak_epoch.fetch_add(1, std::memory_order_relaxed);
+}
+
+uint32_t find_in_chain(uint32_t link, uint32_t kind, uint32_t labels) {
+  while (link != 0) {
+    const BucketRow* bucket = tables.buckets.at(link - 1);
+    if (bucket->kind.load(std::memory_order_relaxed) == kind && bucket->labels == labels)
+      return link - 1;
+    link = bucket->next;
+  }
+  return kNoRow;
+}
+
+}  // namespace
+
+uint32_t find_bucket(format::BucketKind kind, uint32_t stack, uint32_t labels) {
+  std::atomic<uint32_t>& first = tables.stack_nodes.at(stack)->first_bucket;
+  uint32_t newest = first.load(std::memory_order_acquire);
+  uint32_t row = find_in_chain(newest, static_cast<uint32_t>(kind), labels);
+  if (row != kNoRow) return row;
+  row = claim_row(tables.buckets, format::TableId::kBuckets);
+  if (row == kNoRow) return kNoRow;
+  BucketRow* bucket = tables.buckets.at(row);
+  bucket->stack = stack;
+  bucket->labels = labels;
+  do {
+    // A twin that another thread made meanwhile only splits the sums; readers add by stack.
+    bucket->next = newest;
+    bucket->kind.store(static_cast<uint32_t>(kind), std::memory_order_release);
+  } while (!first.compare_exchange_weak(newest, row + 1, std::memory_order_release,
+                                        std::memory_order_acquire));
+  return row;
+}
+
+uint64_t operation_epoch() {
+  return header->control.cut_epoch.load(std::memory_order_acquire);
+}
+
+bool add_allocation(uint32_t bucket, const HeapSample& sample, uint64_t epoch) {
+  const Weighed w = weigh(sample);
+  if (!change(bucket, epoch, [&](HeapTotals& totals) { apply_allocation(totals, w); }))
+    return false;
+  note_growth(static_cast<int64_t>(w.bytes));
+  return true;
+}
+
+bool add_free(uint32_t bucket, const HeapSample& sample, uint64_t epoch) {
+  const Weighed w = weigh(sample);
+  leave_peak();
+  const bool added =
+      change(bucket, epoch, [&](HeapTotals& totals) { apply_free(totals, w); });
+  header->live_bytes.fetch_sub(static_cast<int64_t>(w.bytes), std::memory_order_relaxed);
+  return added;
+}
+
+}  // namespace mprof::preload

@@ -1,0 +1,429 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "preload/dump_file.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+
+#include "preload/clock.h"
+#include "preload/low.h"
+
+namespace mprof::preload {
+
+constinit format::DumpHeader* header = nullptr;
+constinit Tables tables;
+
+namespace {
+
+using format::kMaxChunks;
+using format::kPageBytes;
+using format::kTables;
+using format::TableDirectory;
+using format::TableId;
+
+constexpr size_t kMaxPath = 1536;
+char path[kMaxPath];
+dev_t dump_device;
+ino_t dump_inode;
+std::atomic<bool> growing;
+std::atomic<bool> ended;
+
+// What the mapping of one chunk is, so that a forked child can drop it.
+struct Mapped {
+  void* memory;
+  size_t bytes;
+};
+Mapped mapped[kTables * kMaxChunks + 1];
+uint32_t mapped_count;
+
+// A disk that stays full must not cost system calls for ever.
+constexpr uint64_t kMaxGrowthFailures = 16;
+
+constexpr size_t round_up(size_t value, size_t unit) { return (value + unit - 1) / unit * unit; }
+
+// First chunk of each table. Together about 1.6 MiB of file, of which a quiet program touches a
+// fraction; with rate 1 profbufs are larger, see profbuf_words_for().
+struct TableShape {
+  uint32_t row_bytes;
+  uint32_t first_rows;
+};
+constexpr TableShape kShapes[kTables] = {
+    {sizeof(format::StackNode), 16384}, {sizeof(format::BucketRow), 1024},
+    {sizeof(format::LiveRow), 4096},    {sizeof(format::ThreadRow), 256},
+    {sizeof(format::ModuleRow), 128},   {sizeof(format::LabelRow), 256},
+    {1, 65536},                         {sizeof(format::ProfbufHead), 64},
+    {1, 0 /* 16 profbufs of the chosen size */}};
+constexpr uint32_t kFirstProfbufs = 4;
+
+// Room for a second or so between two visits of the drainer at default rates; an exact profile
+// makes tens of millions of words a second.
+uint32_t profbuf_words_for(uint64_t heap_rate) {
+  if (heap_rate == 0 || heap_rate >= 65536) return 2048;
+  return heap_rate >= 512 ? 16384 : 131072;
+}
+
+TableShape shape_of(size_t table) {
+  TableShape shape = kShapes[table];
+  if (shape.first_rows == 0) shape.first_rows = header->profbuf_words * 8 * kFirstProfbufs;
+  return shape;
+}
+
+size_t chunk_bytes(const TableDirectory& directory, uint32_t chunk) {
+  return round_up(format::chunk_rows(directory.first_rows, chunk) * directory.row_bytes, kPageBytes);
+}
+
+void attach(TableId id, uint32_t chunk, void* rows) {
+  switch (id) {
+    case TableId::kStackNodes: return tables.stack_nodes.attach(chunk, rows);
+    case TableId::kBuckets: return tables.buckets.attach(chunk, rows);
+    case TableId::kLive: return tables.live.attach(chunk, rows);
+    case TableId::kThreads: return tables.threads.attach(chunk, rows);
+    case TableId::kModules: return tables.modules.attach(chunk, rows);
+    case TableId::kLabels: return tables.labels.attach(chunk, rows);
+    case TableId::kStrings: return tables.strings.attach(chunk, rows);
+    case TableId::kProfbufs: return tables.profbufs.attach(chunk, rows);
+    case TableId::kProfbufData: return tables.profbuf_data.attach(chunk, rows);
+    case TableId::kCount: return;
+  }
+}
+
+TableDirectory& directory_of(TableId id) { return header->tables[static_cast<size_t>(id)]; }
+
+void reset_tables() {
+  tables.stack_nodes.reset(&directory_of(TableId::kStackNodes));
+  tables.buckets.reset(&directory_of(TableId::kBuckets));
+  tables.live.reset(&directory_of(TableId::kLive));
+  tables.threads.reset(&directory_of(TableId::kThreads));
+  tables.modules.reset(&directory_of(TableId::kModules));
+  tables.labels.reset(&directory_of(TableId::kLabels));
+  tables.strings.reset(&directory_of(TableId::kStrings));
+  tables.profbufs.reset(&directory_of(TableId::kProfbufs));
+  tables.profbuf_data.reset(&directory_of(TableId::kProfbufData));
+}
+
+// Reserves file space so that a full disk is an error here and never a SIGBUS at a store. Above
+// RLIMIT_FSIZE the kernel would send SIGXFSZ, so that is asked first.
+int reserve(int fd, size_t offset, size_t bytes) {
+  rlimit limit;
+  if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && offset + bytes > limit.rlim_cur) return EFBIG;
+  return posix_fallocate(fd, static_cast<off_t>(offset), static_cast<off_t>(bytes));
+}
+
+void* map_file(int fd, size_t offset, size_t bytes) {
+  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+                      static_cast<off_t>(offset));
+  return memory == MAP_FAILED ? nullptr : memory;
+}
+
+bool remember(void* memory, size_t bytes) {
+  if (mapped_count == sizeof mapped / sizeof mapped[0]) return false;
+  mapped[mapped_count++] = {memory, bytes};
+  return true;
+}
+
+const char* executable_path(char* out, size_t size) {
+  const ssize_t got = readlink("/proc/self/exe", out, size - 1);
+  out[got < 0 ? 0 : got] = '\0';
+  return out;
+}
+
+const char* base_name(const char* whole) {
+  const char* slash = strrchr(whole, '/');
+  return slash == nullptr ? whole : slash + 1;
+}
+
+// `pattern` with %e, %p and %% replaced, absolute, into `path`. `attempt` > 0 adds ".N".
+bool build_path(const char* pattern, const char* executable, unsigned attempt) {
+  Line out;
+  if (*pattern != '/') {
+    char directory[kMaxPath];
+    if (getcwd(directory, sizeof directory) == nullptr) return false;
+    out << directory << "/";
+  }
+  for (; *pattern != '\0'; ++pattern) {
+    const char one[2] = {*pattern, '\0'};
+    if (*pattern != '%')
+      out << one;
+    else if (*++pattern == 'e')
+      out << base_name(executable);
+    else if (*pattern == 'p')
+      out << static_cast<uint64_t>(getpid());
+    else
+      out << "%";
+  }
+  if (attempt > 0) out << "." << attempt;
+  if (out.size() + 1 > sizeof path) return false;
+  memcpy(path, out.text(), out.size() + 1);
+  return true;
+}
+
+// exec keeps the pid, so the program's second life meets the first one's file: the next free
+// name is taken, and nothing is ever overwritten.
+int open_new_file(const char* pattern, const char* executable) {
+  for (unsigned attempt = 0; attempt < 100; ++attempt) {
+    if (!build_path(pattern, executable, attempt)) return -1;
+    const int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd >= 0 || errno != EEXIST) return fd;
+  }
+  return -1;
+}
+
+uint64_t start_time_clock_ticks() {
+  char text[1024];
+  if (read_small_file("/proc/self/stat", text, sizeof text) <= 0) return 0;
+  const char* field = strrchr(text, ')');  // the name may hold spaces and parentheses
+  for (int number = 2; field != nullptr && number < 22; ++number) field = strchr(field + 1, ' ');
+  if (field == nullptr) return 0;
+  uint64_t value = 0;
+  for (++field; *field >= '0' && *field <= '9'; ++field)
+    value = value * 10 + static_cast<uint64_t>(*field - '0');
+  return value;
+}
+
+uint64_t realtime_ns() {
+  timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
+}
+
+void fill_identity(const char* executable) {
+  uint64_t random[2] = {};
+  if (const void* from_kernel = reinterpret_cast<void*>(getauxval(AT_RANDOM)))
+    memcpy(random, from_kernel, sizeof random);
+  header->pid = static_cast<uint32_t>(getpid());
+  header->parent_pid = static_cast<uint32_t>(getppid());
+  header->start_time_clock_ticks = start_time_clock_ticks();
+  header->clock_first = {ticks(), monotonic_ns()};
+  header->clock_last = header->clock_first;
+  header->realtime_start_ns = realtime_ns();
+  header->generation = mix(random[0] ^ mix(header->clock_first.monotonic_ns) ^ header->pid);
+  header->ticks_are_ns = clock_is_tsc ? 0 : 1;
+  const size_t length = strlen(executable);
+  const size_t kept = length < sizeof header->executable ? length : sizeof header->executable - 1;
+  memcpy(header->executable, executable, kept);
+  read_small_file("/proc/self/cmdline", header->command_line, sizeof header->command_line);
+}
+
+void fill_settings(const format::Settings& settings) {
+  header->heap_rate_bytes = settings.heap_rate;
+  header->stack_depth_frames = settings.stack_depth;
+  header->unwind = settings.unwind;
+  header->mmap_profiled = settings.mmap ? 1 : 0;
+}
+
+// The header and every table's first chunk, as one mapping.
+size_t first_mapping_bytes() {
+  size_t bytes = format::kHeaderBytes;
+  for (const TableDirectory& directory : header->tables) bytes += chunk_bytes(directory, 0);
+  return bytes;
+}
+
+void lay_out_first_chunks(char* base) {
+  size_t offset = format::kHeaderBytes;
+  for (size_t table = 0; table < kTables; ++table) {
+    TableDirectory& directory = header->tables[table];
+    directory.chunk_offset[0].store(offset, std::memory_order_relaxed);
+    attach(static_cast<TableId>(table), 0, base + offset);
+    offset += chunk_bytes(directory, 0);
+  }
+}
+
+// The header until the file's size is known.
+alignas(format::DumpHeader) char draft[sizeof(format::DumpHeader)];
+
+const char* map_new_file(int fd, const format::Settings& settings) {
+  memset(draft, 0, sizeof draft);
+  header = reinterpret_cast<format::DumpHeader*>(draft);
+  header->profbuf_words = profbuf_words_for(settings.heap_rate);
+  for (size_t table = 0; table < kTables; ++table) {
+    header->tables[table].row_bytes = shape_of(table).row_bytes;
+    header->tables[table].first_rows = shape_of(table).first_rows;
+  }
+  const size_t bytes = first_mapping_bytes();
+  const int error = reserve(fd, 0, bytes);
+  if (error != 0) return error == ENOSPC ? "no space left on the device" : strerrordesc_np(error);
+  char* base = static_cast<char*>(map_file(fd, 0, bytes));
+  if (base == nullptr) return "it cannot be mapped";
+  memcpy(base, draft, sizeof draft);
+  header = reinterpret_cast<format::DumpHeader*>(base);
+  mapped_count = 0;
+  remember(base, bytes);
+  header->version = format::kDumpVersion;
+  header->header_bytes = sizeof(format::DumpHeader);
+  header->file_bytes.store(bytes, std::memory_order_relaxed);
+  reset_tables();
+  lay_out_first_chunks(base);
+  return nullptr;
+}
+
+// The one line that a user sees when there will be no dump.
+bool give_up(int fd, const char* problem) {
+  Line line;
+  line << "cannot write the dump " << path << ": " << problem
+       << "; the program runs unprofiled";
+  line.say();
+  if (fd >= 0) {
+    close(fd);
+    unlink(path);
+  }
+  header = nullptr;
+  return false;
+}
+
+int reopen_file() {
+  const int fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+  struct stat status;
+  if (fd < 0 || (fstat(fd, &status) == 0 && status.st_dev == dump_device &&
+                 status.st_ino == dump_inode))
+    return fd;
+  close(fd);
+  return -1;
+}
+
+uint32_t chunks_of(const TableDirectory& directory) {
+  uint32_t chunk = 0;
+  while (chunk < kMaxChunks && directory.chunk_offset[chunk].load(std::memory_order_relaxed) != 0)
+    ++chunk;
+  return chunk;
+}
+
+bool add_chunk(TableId id) {
+  TableDirectory& directory = directory_of(id);
+  const uint32_t chunk = chunks_of(directory);
+  if (chunk == kMaxChunks) return false;
+  const size_t bytes = chunk_bytes(directory, chunk);
+  const size_t offset = header->file_bytes.load(std::memory_order_relaxed);
+  const int fd = reopen_file();
+  if (fd < 0) return false;
+  void* rows = reserve(fd, offset, bytes) == 0 ? map_file(fd, offset, bytes) : nullptr;
+  close(fd);
+  if (rows == nullptr || !remember(rows, bytes)) return false;
+  header->file_bytes.store(offset + bytes, std::memory_order_relaxed);
+  directory.chunk_offset[chunk].store(offset, std::memory_order_release);
+  attach(id, chunk, rows);
+  return true;
+}
+
+size_t used_bytes_of(const TableDirectory& directory, uint32_t chunk) {
+  const uint64_t used = directory.used_rows.load(std::memory_order_relaxed);
+  const uint64_t before = chunk == 0 ? 0 : format::chunk_rows(directory.first_rows, chunk);
+  if (used <= before) return 0;
+  const uint64_t rows = std::min<uint64_t>(used - before,
+                                           format::chunk_rows(directory.first_rows, chunk));
+  return round_up(rows * directory.row_bytes, kPageBytes);
+}
+
+// Frees the unused end of each chunk inside the file and cuts the file behind the last used byte.
+void give_back_unused(int fd) {
+  size_t end = format::kHeaderBytes;
+  for (const TableDirectory& directory : header->tables) {
+    for (uint32_t chunk = 0; chunk < chunks_of(directory); ++chunk) {
+      const size_t offset = directory.chunk_offset[chunk].load(std::memory_order_relaxed);
+      const size_t used = used_bytes_of(directory, chunk);
+      const size_t whole = chunk_bytes(directory, chunk);
+      if (used < whole)
+        fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                  static_cast<off_t>(offset + used), static_cast<off_t>(whole - used));
+      if (used != 0) end = std::max(end, offset + used);
+    }
+  }
+  if (ftruncate(fd, static_cast<off_t>(end)) == 0)
+    header->file_bytes.store(end, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+bool create_dump(const format::Settings& settings) {
+  char executable[1024];
+  executable_path(executable, sizeof executable);
+  const int fd = open_new_file(settings.out, executable);
+  if (fd < 0) return give_up(fd, strerrordesc_np(errno));
+  struct stat status;
+  if (fstat(fd, &status) != 0) return give_up(fd, strerrordesc_np(errno));
+  dump_device = status.st_dev;
+  dump_inode = status.st_ino;
+  if (const char* problem = map_new_file(fd, settings)) return give_up(fd, problem);
+  close(fd);
+  fill_identity(executable);
+  fill_settings(settings);
+  ended.store(false, std::memory_order_relaxed);
+  growing.store(false, std::memory_order_relaxed);
+  // A reader takes the file for a dump from here on.
+  std::atomic_ref(header->magic).store(format::kDumpMagic, std::memory_order_release);
+  return true;
+}
+
+void abandon_dump() {
+  header = nullptr;
+  for (uint32_t i = 0; i < mapped_count; ++i) munmap(mapped[i].memory, mapped[i].bytes);
+  mapped_count = 0;
+}
+
+void freeze_tables() {
+  ended.store(true, std::memory_order_relaxed);
+  tables.stack_nodes.freeze();
+  tables.buckets.freeze();
+  tables.live.freeze();
+  tables.threads.freeze();
+  tables.modules.freeze();
+  tables.labels.freeze();
+  tables.strings.freeze();
+  tables.profbufs.freeze();
+  tables.profbuf_data.freeze();
+}
+
+void cut_dump() {
+  const int fd = reopen_file();
+  if (fd < 0) return;
+  give_back_unused(fd);
+  close(fd);
+}
+
+const char* dump_path() { return path; }
+
+void update_clock() {
+  uint64_t version = header->clock_version.load(std::memory_order_relaxed);
+  if ((version & 1) != 0 || !header->clock_version.compare_exchange_strong(
+                                version, version + 1, std::memory_order_acquire))
+    return;
+  header->clock_last = {ticks(), monotonic_ns()};
+  header->clock_version.store(version + 2, std::memory_order_release);
+}
+
+bool grow_table(format::TableId table) {
+  const ErrnoGuard keep_errno;
+  if (ended.load(std::memory_order_relaxed)) return false;
+  if (header->mapped_growth_failures.load(std::memory_order_relaxed) >= kMaxGrowthFailures)
+    return false;
+  // One grower at a time; whoever comes second goes on with the room there is, or declines.
+  if (growing.exchange(true, std::memory_order_acquire)) return false;
+  const bool grown = add_chunk(table);
+  if (!grown) header->mapped_growth_failures.fetch_add(1, std::memory_order_relaxed);
+  growing.store(false, std::memory_order_release);
+  return grown;
+}
+
+void count_lost(format::Lost reason) {
+  if (header == nullptr) return;
+  if (ended.load(std::memory_order_relaxed) && reason == format::Lost::kTableFull)
+    reason = format::Lost::kAfterEnd;
+  uint64_t none = 0;
+  header->first_lost_ticks.compare_exchange_strong(none, ticks(), std::memory_order_relaxed);
+  header->lost[static_cast<size_t>(reason)].fetch_add(1, std::memory_order_relaxed);
+}
+
+uint32_t add_string(const char* text, uint32_t bytes) {
+  const uint32_t at = claim_row(tables.strings, TableId::kStrings, bytes);
+  if (at != format::kNoRow) memcpy(tables.strings.at(at), text, bytes);
+  return at;
+}
+
+}  // namespace mprof::preload

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// The dump as the target holds it: created, mapped, grown by chunks, cut at a clean end.
+//
+// Called by preload/lifecycle.cc and, through claim(), by whoever needs a row. Threads: any.
+// Signals: safe. Allocates: from the kernel only. Blocks: a growing thread waits for the disk;
+// the others go on while their table has room.
+// Fails: create() says why on fd 2; claim() gives kNoRow and counts Lost::kTableFull.
+//
+// No descriptor is kept open: the program may close, count or inherit descriptors. To grow, the
+// file is opened again by its absolute path and recognised by device and inode; after chroot or
+// when it was removed that fails, and the tables stay as large as they are.
+#pragma once
+
+#include "format/bucket.h"
+#include "format/config.h"
+#include "format/label_table.h"
+#include "format/live_table.h"
+#include "format/module_table.h"
+#include "format/profbuf.h"
+#include "format/stack_table.h"
+#include "format/table.h"
+#include "format/thread_table.h"
+
+namespace mprof::preload {
+
+struct Tables {
+  format::Table<format::StackNode> stack_nodes;
+  format::Table<format::BucketRow> buckets;
+  format::Table<format::LiveRow> live;
+  format::Table<format::ThreadRow> threads;
+  format::Table<format::ModuleRow> modules;
+  format::Table<format::LabelRow> labels;
+  format::Table<char> strings;
+  format::Table<format::ProfbufHead> profbufs;
+  format::Table<char> profbuf_data;  // in bytes: row n of the profbufs begins at n * its size
+};
+
+extern format::DumpHeader* header;  // nullptr while there is no dump
+extern Tables tables;
+
+// Makes the dump of this process. False: nothing is mapped, and a line on fd 2 said why.
+bool create_dump(const format::Settings& settings);
+// Forgets the parent's dump in a forked child: unmaps it without a write.
+void abandon_dump();
+// From now on rows that exist stay usable and new ones are declined.
+void freeze_tables();
+// After that, when no thread is inside any more: gives back what the file does not use.
+void cut_dump();
+
+const char* dump_path();
+
+// Moves DumpHeader::clock_last to now.
+void update_clock();
+
+// One more chunk for the table of `directory`; false if that cannot be had (now).
+bool grow_table(format::TableId table);
+
+void count_lost(format::Lost reason);
+
+// A new row of a table, growing it when needed; kNoRow is counted as lost.
+template <class Row>
+uint32_t claim_row(format::Table<Row>& table, format::TableId id, uint32_t count = 1) {
+  uint32_t row = table.claim_run(count);
+  if (row != format::kNoRow) [[likely]] {
+    if (table.nearly_full()) [[unlikely]] grow_table(id);
+    return row;
+  }
+  if (grow_table(id)) row = table.claim_run(count);
+  if (row == format::kNoRow) count_lost(format::Lost::kTableFull);
+  return row;
+}
+
+// Copies text into the string table; kNoRow if it is full.
+uint32_t add_string(const char* text, uint32_t bytes);
+
+}  // namespace mprof::preload

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// Names of the C++ allocation functions, in the order of their table.
+//
+// operator new and delete are exported because some allocators (tcmalloc, jemalloc, mimalloc)
+// define them without going through malloc. An exported name is found before everybody else's, so
+// each hook forwards to what the caller would have reached without this library: the next
+// definition in global scope, or, for a C++ plug-in of a C program, the one in the plug-in's own
+// scope.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace mprof::preload {
+
+enum class NewFunction : uint32_t {
+  kNew, kNewArray, kNewNothrow, kNewArrayNothrow,
+  kNewAligned, kNewArrayAligned, kNewAlignedNothrow, kNewArrayAlignedNothrow,
+  kDelete, kDeleteArray, kDeleteSized, kDeleteArraySized,
+  kDeleteNothrow, kDeleteArrayNothrow,
+  kDeleteAligned, kDeleteArrayAligned, kDeleteSizedAligned, kDeleteArraySizedAligned,
+  kDeleteAlignedNothrow, kDeleteArrayAlignedNothrow,
+  kCount,
+};
+inline constexpr size_t kNewFunctions = static_cast<size_t>(NewFunction::kCount);
+
+// What `function` means to the code at `caller`; nullptr if there is none.
+void* real_new_function(NewFunction function, uintptr_t caller);
+
+// Whether the next allocator defines operator new itself, so that malloc hooks do not see it.
+bool allocator_defines_new();
+
+}  // namespace mprof::preload

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "preload/launch_drain.h"
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "preload/low.h"
+
+namespace mprof::preload {
+namespace {
+
+constexpr int kMaxEnvironment = 4096;
+
+// Where the mprof program lies, seen from this library: installed or in the build tree.
+bool find_program(Line* out) {
+  Dl_info own;
+  if (dladdr(reinterpret_cast<void*>(&launch_drain), &own) == 0) return false;
+  const char* slash = strrchr(own.dli_fname, '/');
+  char directory[1024] = ".";
+  const size_t length = slash == nullptr ? 0 : static_cast<size_t>(slash - own.dli_fname);
+  if (length >= sizeof directory) return false;
+  if (slash != nullptr) memcpy(directory, own.dli_fname, length), directory[length] = '\0';
+  constexpr const char* kPlaces[] = {"/../bin/mprof", "/../../bin/mprof", "/../dumper/mprof"};
+  for (const char* place : kPlaces) {
+    Line candidate;
+    candidate << directory << place;
+    if (access(candidate.text(), X_OK) == 0) return *out = candidate, true;
+  }
+  return false;
+}
+
+// fork() without an exit signal and without the program's atfork handlers.
+long clone_quietly() { return syscall(SYS_clone, 0, nullptr, nullptr, nullptr, nullptr); }
+
+// The environment without this library; the array is static: the child is a copy.
+char** environment_without_preload() {
+  static char* kept[kMaxEnvironment];
+  int count = 0;
+  for (char** entry = environ; *entry != nullptr && count < kMaxEnvironment - 1; ++entry)
+    if (strncmp(*entry, "LD_PRELOAD=", 11) != 0) kept[count++] = *entry;
+  return kept;
+}
+
+void become_drainer(const char* program, const char* dump_path) {
+  setsid();
+  if (clone_quietly() != 0) _exit(0);
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  const int null = open("/dev/null", O_RDWR);
+  for (int fd = 0; null >= 0 && fd <= 2; ++fd) dup2(null, fd);
+  syscall(SYS_close_range, 3u, ~0u, 0u);
+  const char* arguments[] = {program, "drain", dump_path, nullptr};
+  execve(program, const_cast<char* const*>(arguments), environment_without_preload());
+  _exit(127);
+}
+
+}  // namespace
+
+void launch_drain(const char* dump_path) {
+  const ErrnoGuard keep_errno;
+  Line program;
+  if (!find_program(&program)) {
+    Line line;
+    line << "MPROF_DRAIN=1: the program mprof was not found beside the library; not draining";
+    return line.say();
+  }
+  const long child = clone_quietly();
+  if (child == 0) become_drainer(program.text(), dump_path);
+  if (child > 0) wait4(static_cast<pid_t>(child), nullptr, __WALL, nullptr);
+}
+
+}  // namespace mprof::preload

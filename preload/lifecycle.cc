@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "preload/lifecycle.h"
+
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "format/config.h"
+#include "preload/clock.h"
+#include "preload/dump_file.h"
+#include "preload/filter.h"
+#include "preload/launch_drain.h"
+#include "preload/live_index.h"
+#include "preload/low.h"
+#include "preload/modules.h"
+#include "preload/real.h"
+#include "preload/rule_cache.h"
+#include "preload/sampler.h"
+#include "preload/stacks.h"
+
+namespace mprof::preload {
+
+constinit std::atomic<State> state{State::kUnstarted};
+constinit const std::atomic<uint32_t>* process_mark = nullptr;
+
+namespace {
+
+constinit format::Settings settings;
+bool settings_read;
+
+void complain(const format::SettingInfo& info, const char* value) {
+  Line line;
+  line << info.variable << "=" << value << ": not " << info.accepted << "; using "
+       << (*info.default_text == '\0' ? "none" : info.default_text);
+  line.say();
+}
+
+void read_settings() {
+  if (settings_read) return;  // a forked child keeps its parent's, and says nothing twice
+  settings_read = true;
+  for (const format::SettingInfo& info : format::kSettings) {
+    const char* value = environment(info.variable);
+    if (value != nullptr && !format::apply_setting(settings, info.variable, value))
+      complain(info, value);
+  }
+}
+
+// Whether `name` is one of the comma-separated names of `list`.
+bool listed(const char* list, const char* name) {
+  const size_t length = strlen(name);
+  while (list != nullptr && *list != '\0') {
+    const char* end = strchr(list, ',');
+    const size_t item = end == nullptr ? strlen(list) : static_cast<size_t>(end - list);
+    if (item == length && memcmp(list, name, length) == 0) return true;
+    list += item + (end == nullptr ? 0 : 1);
+  }
+  return false;
+}
+
+bool wanted() {
+  if (getauxval(AT_SECURE) != 0) return false;  // setuid: leave no files behind
+  char path[1024];
+  const ssize_t got = readlink("/proc/self/exe", path, sizeof path - 1);
+  path[got < 0 ? 0 : got] = '\0';
+  const char* slash = strrchr(path, '/');
+  const char* name = slash == nullptr ? path : slash + 1;
+  if (settings.only != nullptr && !listed(settings.only, name)) return false;
+  return !listed(settings.skip, name);
+}
+
+const char* make_mark() {
+  if (process_mark == nullptr) {
+    void* page = map_anonymous(format::kPageBytes);
+    if (page == nullptr) return "no memory";
+    if (madvise(page, format::kPageBytes, MADV_WIPEONFORK) != 0)
+      return "the kernel has no MADV_WIPEONFORK (Linux 4.14)";
+    process_mark = static_cast<std::atomic<uint32_t>*>(page);
+  }
+  const_cast<std::atomic<uint32_t>*>(process_mark)->store(1, std::memory_order_relaxed);
+  return nullptr;
+}
+
+// At such rates nearly every block is tracked: few chains would be long ones, and the filter would
+// only cost.
+bool is_exact(uint64_t rate) { return rate != 0 && rate < 4096; }
+uint32_t live_heads(uint64_t rate) { return is_exact(rate) ? 1u << 20 : 1u << 14; }
+
+bool init_tables() {
+  return stacks_init() && live_index.init(live_heads(settings.heap_rate)) && threads_init() &&
+         rule_cache_init();
+}
+
+bool decline(const char* why) {
+  Line line;
+  line << why << "; the program runs unprofiled";
+  line.say();
+  return false;
+}
+
+void announce() {
+  if (settings.verbose == 0) return;
+  Line line;
+  line << "profiling pid " << uint64_t{header->pid} << " into " << dump_path()
+       << ", heap rate " << settings.heap_rate;
+  line.say();
+}
+
+void seed() {
+  const uint64_t chosen = settings.seed != 0 ? settings.seed : header->generation;
+  seed_sampler(chosen + process_number);
+}
+
+bool start_recording() {
+  resolve();
+  read_settings();
+  if (!wanted()) return false;
+  if (!modules_init()) return decline("needs glibc 2.35 or newer");
+  if (const char* problem = make_mark()) return decline(problem);
+  clock_init();
+  note_main_stack();
+  if (!create_dump(settings)) return false;
+  if (!init_tables()) {
+    abandon_dump();
+    return decline("no memory for the tables");
+  }
+  std::atomic_ref(header->anonymous_bytes)
+      .fetch_add(stacks_index_bytes() + live_index.bytes(), std::memory_order_relaxed);
+  const char* allocator = allocator_path();
+  header->allocator_name = add_string(allocator, static_cast<uint32_t>(strlen(allocator) + 1));
+  if (is_exact(settings.heap_rate)) filter_mark_all();
+  seed();
+  heap_rate = settings.heap_rate;
+  return true;
+}
+
+__attribute__((constructor)) void construct() { ready_to_sample(); }
+
+// What is allocated and freed from here on, by destructors of other libraries, still counts in
+// the rows that exist.
+__attribute__((destructor)) void finish() {
+  if (!recording()) return;
+  const ErrnoGuard keep_errno;
+  const Guard guard(Guard::kOwnCalls);
+  freeze_tables();
+  update_clock();
+  header->end_realtime_ns = header->realtime_start_ns +
+                            (header->clock_last.monotonic_ns - header->clock_first.monotonic_ns);
+  header->end_state.store(format::EndState::kClean, std::memory_order_release);
+  if (wait_until_nobody_inside()) cut_dump();
+}
+
+}  // namespace
+
+bool leave_parents_dump() {
+  const ErrnoGuard keep_errno;
+  abandon_dump();
+  forget_threads();
+  forget_modules();
+  filter_clear();
+  self.block = nullptr;
+  state.store(State::kUnstarted, std::memory_order_release);
+  return false;
+}
+
+bool start_if_new() {
+  // Before libc has set up the environment there are no settings; this allocation passes.
+  if (environ == nullptr) return false;
+  State expected = State::kUnstarted;
+  if (!state.compare_exchange_strong(expected, State::kStarting)) return false;
+  const ErrnoGuard keep_errno;
+  bool started;
+  {
+    const Guard guard(Guard::kOwnCalls);
+    started = start_recording();
+  }
+  state.store(started ? State::kOn : State::kOff, std::memory_order_release);
+  if (!started) return false;
+  announce();
+  if (settings.drain) launch_drain(dump_path());
+  return true;
+}
+
+}  // namespace mprof::preload

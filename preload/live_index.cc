@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "preload/live_index.h"
+
+#include "preload/dump_file.h"
+#include "preload/low.h"
+#include "preload/spin.h"
+
+namespace mprof::preload {
+
+using format::kNoRow;
+using format::LiveRow;
+
+constinit LiveIndex live_index;
+
+bool LiveIndex::init(uint32_t heads) {
+  heads_ = static_cast<std::atomic<uint32_t>*>(map_anonymous(heads * sizeof(uint32_t)));
+  mask_ = heads - 1;
+  batches_.store(0, std::memory_order_relaxed);
+  return heads_ != nullptr;
+}
+
+std::atomic<uint32_t>& LiveIndex::head_of(const void* block) const {
+  const uint64_t key = (reinterpret_cast<uintptr_t>(block) >> 4) * 0x9e3779b97f4a7c15;
+  return heads_[(key >> 32) & mask_];
+}
+
+uint32_t LiveIndex::take_row(LiveFreeList& own) {
+  if (own.first == 0 && !pop_batch(own)) return claim_row(tables.live, format::TableId::kLive);
+  const uint32_t row = own.first - 1;
+  own.first = tables.live.at(row)->next;
+  --own.count;
+  return row;
+}
+
+void LiveIndex::give_row(LiveFreeList& own, uint32_t row) {
+  tables.live.at(row)->next = own.first;
+  own.first = row + 1;
+  if (++own.count >= 2 * kBatchRows) push_batch(own);
+}
+
+void LiveIndex::give_all(LiveFreeList& own) {
+  while (own.count != 0) push_batch(own);
+}
+
+// Moves up to kBatchRows rows of `own` to the global list, as one entry.
+void LiveIndex::push_batch(LiveFreeList& own) {
+  const uint32_t first = own.first;
+  uint32_t last = first;
+  uint32_t moved = 1;
+  for (; moved < kBatchRows && moved < own.count; ++moved) last = tables.live.at(last - 1)->next;
+  own.first = tables.live.at(last - 1)->next;
+  own.count -= moved;
+  tables.live.at(last - 1)->next = 0;
+  LiveRow* head_row = tables.live.at(first - 1);
+  uint64_t top = batches_.load(std::memory_order_relaxed);
+  uint64_t changed;
+  do {
+    head_row->batch = static_cast<uint32_t>(top);
+    changed = ((top >> 32) + 1) << 32 | first;
+  } while (!batches_.compare_exchange_weak(top, changed, std::memory_order_release,
+                                           std::memory_order_relaxed));  // (G)
+}
+
+bool LiveIndex::pop_batch(LiveFreeList& own) {
+  uint64_t top = batches_.load(std::memory_order_acquire);  // (G)
+  uint64_t changed;
+  do {
+    if (static_cast<uint32_t>(top) == 0) return false;
+    // May read a row that another thread has taken meanwhile; then the tag has changed.
+    const uint32_t below = tables.live.at(static_cast<uint32_t>(top) - 1)->batch;
+    changed = ((top >> 32) + 1) << 32 | below;
+  } while (!batches_.compare_exchange_weak(top, changed, std::memory_order_acquire,
+                                           std::memory_order_acquire));
+  own.first = static_cast<uint32_t>(top);
+  own.count = 0;
+  for (uint32_t row = own.first; row != 0; row = tables.live.at(row - 1)->next) ++own.count;
+  return true;
+}
+
+namespace {
+
+// (H). On success `link` is the chain's first row + 1.
+bool lock_chain(std::atomic<uint32_t>& head, uint32_t locked_bit, uint32_t* link) {
+  return spin_until([&] {
+    uint32_t seen = head.load(std::memory_order_relaxed) & ~locked_bit;
+    *link = seen;
+    return head.compare_exchange_weak(seen, seen | locked_bit, std::memory_order_acquire,
+                                      std::memory_order_relaxed);
+  });
+}
+
+}  // namespace
+
+bool LiveIndex::insert(uint32_t row, const void* block) {
+  std::atomic<uint32_t>& head = head_of(block);
+  uint32_t link;
+  if (!lock_chain(head, kLocked, &link)) return false;
+  LiveRow* live = tables.live.at(row);
+  live->next = link;
+  live->address.store(reinterpret_cast<uintptr_t>(block), std::memory_order_release);
+  head.store(row + 1, std::memory_order_release);  // (H)
+  return true;
+}
+
+LiveIndex::Removal LiveIndex::remove(const void* block, LiveRow* copy, uint32_t* row) {
+  std::atomic<uint32_t>& head = head_of(block);
+  // An empty chain needs no lock: an insert of this block happened before its free.
+  if (head.load(std::memory_order_relaxed) == 0) return Removal::kNotThere;
+  uint32_t link;
+  if (!lock_chain(head, kLocked, &link)) return Removal::kBusy;
+  const auto address = reinterpret_cast<uintptr_t>(block);
+  uint32_t first = link;
+  LiveRow* previous = nullptr;
+  LiveRow* live = nullptr;
+  for (; link != 0; previous = live, link = live->next) {
+    live = tables.live.at(link - 1);
+    if (live->address.load(std::memory_order_relaxed) == address) break;
+  }
+  if (link != 0) {
+    *row = link - 1;
+    copy->size_bytes = live->size_bytes;
+    copy->weight = live->weight;
+    copy->ticks = live->ticks;
+    copy->bucket = live->bucket;
+    live->address.store(0, std::memory_order_release);
+    if (previous != nullptr) previous->next = live->next;
+    else first = live->next;
+  }
+  head.store(first, std::memory_order_release);  // (H)
+  return link == 0 ? Removal::kNotThere : Removal::kRemoved;
+}
+
+}  // namespace mprof::preload

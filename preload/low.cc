@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "preload/low.h"
+
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+namespace mprof::preload {
+
+Line& Line::operator<<(const char* text) {
+  while (*text != '\0' && size_ < kMax) text_[size_++] = *text++;
+  text_[size_] = '\0';
+  return *this;
+}
+
+Line& Line::operator<<(uint64_t number) {
+  char digits[21];
+  char* end = digits + sizeof digits - 1;
+  *end = '\0';
+  do *--end = static_cast<char>('0' + number % 10);
+  while ((number /= 10) != 0);
+  return *this << end;
+}
+
+void Line::say() const {
+  Line whole;
+  whole << "mprof: " << text_;
+  if (whole.size_ == kMax) --whole.size_;
+  whole.text_[whole.size_++] = '\n';
+  // A failed or short write to the program's stderr is nobody's concern.
+  [[maybe_unused]] const ssize_t written = write(2, whole.text_, whole.size_);
+}
+
+const char* environment(const char* name) {
+  if (environ == nullptr) return nullptr;
+  const size_t length = strlen(name);
+  for (char** entry = environ; *entry != nullptr; ++entry)
+    if (strncmp(*entry, name, length) == 0 && (*entry)[length] == '=') return *entry + length + 1;
+  return nullptr;
+}
+
+void* map_anonymous(size_t bytes) {
+  void* memory =
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return memory == MAP_FAILED ? nullptr : memory;
+}
+
+long read_small_file(const char* path, char* out, size_t size) {
+  const int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return -1;
+  const ssize_t got = read(fd, out, size - 1);
+  close(fd);
+  out[got < 0 ? 0 : got] = '\0';
+  return got;
+}
+
+}  // namespace mprof::preload

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <dlfcn.h>
+
+#include <atomic>
+
+#include "preload/hooks_new.h"
+#include "preload/low.h"
+#include "preload/modules.h"
+#include "preload/real.h"
+#include "preload/thread_state.h"
+
+extern "C" __attribute__((weak)) int _dl_find_object(void*, dl_find_object*);
+
+namespace mprof::preload {
+namespace {
+
+constexpr const char* kNames[kNewFunctions] = {
+    "_Znwm", "_Znam", "_ZnwmRKSt9nothrow_t", "_ZnamRKSt9nothrow_t",
+    "_ZnwmSt11align_val_t", "_ZnamSt11align_val_t",
+    "_ZnwmSt11align_val_tRKSt9nothrow_t", "_ZnamSt11align_val_tRKSt9nothrow_t",
+    "_ZdlPv", "_ZdaPv", "_ZdlPvm", "_ZdaPvm", "_ZdlPvRKSt9nothrow_t", "_ZdaPvRKSt9nothrow_t",
+    "_ZdlPvSt11align_val_t", "_ZdaPvSt11align_val_t",
+    "_ZdlPvmSt11align_val_t", "_ZdaPvmSt11align_val_t",
+    "_ZdlPvSt11align_val_tRKSt9nothrow_t", "_ZdaPvSt11align_val_tRKSt9nothrow_t"};
+
+// Definitions in global scope, looked up once.
+enum : int { kUnknown, kLooking, kKnown };
+std::atomic<int> global_state;
+void* global[kNewFunctions];
+bool defined_by_allocator;
+
+const void* module_base(void* function) {
+  Dl_info info;
+  return dladdr(function, &info) == 0 ? nullptr : info.dli_fbase;
+}
+
+void look_up_global() {
+  int expected = kUnknown;
+  if (!global_state.compare_exchange_strong(expected, kLooking)) return;
+  const ErrnoGuard keep_errno;
+  const Guard guard(Guard::kOwnCalls);
+  resolve();
+  for (size_t i = 0; i < kNewFunctions; ++i) global[i] = dlsym(RTLD_NEXT, kNames[i]);
+  defined_by_allocator = global[0] != nullptr && module_base(global[0]) ==
+                                                     module_base(reinterpret_cast<void*>(real.malloc));
+  global_state.store(kKnown, std::memory_order_release);
+}
+
+// Per-caller definitions. Direct-mapped by the caller's link_map; an entry is replaced as a whole
+// under its version (odd = being written), and is void after a dlclose.
+struct Entry {
+  std::atomic<uint32_t> version;
+  std::atomic<uint32_t> epoch;
+  std::atomic<const void*> map;
+  std::atomic<void*> function;
+};
+constexpr size_t kEntries = 1024;
+Entry entries[kEntries];
+
+Entry& entry_of(const void* map, size_t function) {
+  return entries[mix(reinterpret_cast<uintptr_t>(map) + function) % kEntries];
+}
+
+void* read_entry(const Entry& entry, const void* map) {
+  const uint32_t version = entry.version.load(std::memory_order_acquire);
+  void* function = entry.function.load(std::memory_order_relaxed);
+  const bool match = entry.map.load(std::memory_order_relaxed) == map &&
+                     entry.epoch.load(std::memory_order_relaxed) == module_epoch();
+  std::atomic_thread_fence(std::memory_order_acquire);
+  const bool stable =
+      (version & 1) == 0 && entry.version.load(std::memory_order_relaxed) == version;
+  return match && stable ? function : nullptr;
+}
+
+void write_entry(Entry& entry, const void* map, void* function, uint32_t epoch) {
+  uint32_t version = entry.version.load(std::memory_order_relaxed);
+  if ((version & 1) != 0 ||
+      !entry.version.compare_exchange_strong(version, version + 1, std::memory_order_acquire))
+    return;
+  entry.map.store(map, std::memory_order_relaxed);
+  entry.epoch.store(epoch, std::memory_order_relaxed);
+  entry.function.store(function, std::memory_order_relaxed);
+  entry.version.store(version + 2, std::memory_order_release);
+}
+
+// glibc's handle of a loaded object is its link_map; dlsym on it searches the object and what it
+// needs, which is the rest of the scope that the caller's reference would have been bound in.
+[[gnu::noinline]] void* in_callers_scope(size_t function, uintptr_t caller) {
+  dl_find_object found;
+  if (_dl_find_object == nullptr ||
+      _dl_find_object(reinterpret_cast<void*>(caller), &found) != 0)
+    return nullptr;
+  Entry& entry = entry_of(found.dlfo_link_map, function);
+  if (void* known = read_entry(entry, found.dlfo_link_map)) return known;
+  const ErrnoGuard keep_errno;
+  const Guard guard(Guard::kOwnCalls);
+  const uint32_t epoch = module_epoch();
+  void* real_function = dlsym(found.dlfo_link_map, kNames[function]);
+  if (real_function != nullptr)
+    write_entry(entry, found.dlfo_link_map, real_function, epoch);
+  return real_function;
+}
+
+}  // namespace
+
+void* real_new_function(NewFunction function, uintptr_t caller) {
+  if (global_state.load(std::memory_order_acquire) != kKnown) look_up_global();
+  const auto index = static_cast<size_t>(function);
+  return global[index] != nullptr ? global[index] : in_callers_scope(index, caller);
+}
+
+bool allocator_defines_new() { return defined_by_allocator; }
+
+}  // namespace mprof::preload

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "preload/sampled_path.h"
+
+#include "format/record.h"
+#include "format/weights.h"
+#include "preload/buckets.h"
+#include "preload/clock.h"
+#include "preload/dump_file.h"
+#include "preload/filter.h"
+#include "preload/lifecycle.h"
+#include "preload/live_index.h"
+#include "preload/real.h"
+
+namespace mprof::preload {
+namespace {
+
+using format::HeapSample;
+using format::kNoRow;
+using format::Lost;
+
+void bump(std::atomic<uint64_t>& own_counter, uint64_t by = 1) {
+  own_counter.store(own_counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
+}
+
+// With rate 1 every 64th sample is measured, else each.
+bool measure_this(const format::ThreadRow* row) {
+  return heap_rate > 64 || (row->samples.load(std::memory_order_relaxed) & 63) == 0;
+}
+
+void record_allocation(ThreadBlock* thread, uint32_t bucket, const HeapSample& sample,
+                       uint64_t now) {
+  const bool weighted = sample.weight != format::kWeightOne;
+  const auto words = static_cast<uint8_t>(weighted ? 4 : 3);
+  const uint64_t record[4] = {
+      format::pack_record_word({format::RecordKind::kAlloc, words,
+                                weighted ? format::kWeighted : uint16_t{0}, bucket}),
+      now, sample.size_bytes, sample.weight};
+  thread->profbuf.write(record, words);
+}
+
+void record_free(ThreadBlock* thread, const Detached& freed, uint64_t now) {
+  const bool weighted = freed.sample.weight != format::kWeightOne;
+  const auto words = static_cast<uint8_t>(weighted ? 5 : 4);
+  const uint64_t record[5] = {
+      format::pack_record_word({format::RecordKind::kFree, words,
+                                weighted ? format::kWeighted : uint16_t{0}, freed.bucket}),
+      now, freed.sample.size_bytes, freed.alloc_ticks, freed.sample.weight};
+  thread->profbuf.write(record, words);
+}
+
+// The block enters the live table before the totals, so that whoever frees it finds it.
+bool make_live(ThreadBlock* thread, void* block, uint32_t bucket, const HeapSample& sample,
+               uint64_t now) {
+  const uint32_t row = live_index.take_row(thread->free_rows);
+  if (row == kNoRow) return false;
+  format::LiveRow* live = tables.live.at(row);
+  live->size_bytes = sample.size_bytes;
+  live->weight = sample.weight;
+  live->ticks = now;
+  live->bucket = bucket;
+  live->thread = thread->row_number;
+  filter_add(block);
+  if (live_index.insert(row, block)) return true;
+  filter_remove(block);
+  live_index.give_row(thread->free_rows, row);
+  count_lost(Lost::kContended);
+  return false;
+}
+
+void sample_allocation(ThreadBlock* thread, void* block, size_t bytes, const CallSite& site) {
+  const uint64_t epoch = operation_epoch();
+  const uint64_t now = ticks();
+  const HeapSample sample{bytes, format::sample_weight(bytes, heap_rate)};
+  const uint32_t stack = capture_stack(thread, site);
+  if (stack == kNoRow) return;
+  const uint32_t bucket = find_bucket(format::BucketKind::kHeap, stack, kNoRow);
+  if (bucket == kNoRow || !make_live(thread, block, bucket, sample, now)) return;
+  if (!add_allocation(bucket, sample, epoch)) return count_lost(Lost::kContended);
+  record_allocation(thread, bucket, sample, now);
+  if (measure_this(thread->row)) {
+    bump(thread->row->cost_ticks, ticks() - now);
+    bump(thread->row->cost_measured);
+  }
+  bump(thread->row->samples);
+}
+
+Detached take_out(ThreadBlock* thread, void* block) {
+  Detached out{};
+  out.epoch = operation_epoch();
+  format::LiveRow copy;
+  switch (live_index.remove(block, &copy, &out.row)) {
+    case LiveIndex::Removal::kNotThere: return out;
+    case LiveIndex::Removal::kBusy: count_lost(Lost::kFreeContended); return out;
+    case LiveIndex::Removal::kRemoved: break;
+  }
+  filter_remove(block);
+  live_index.give_row(thread->free_rows, out.row);
+  out.is_sampled = true;
+  out.bucket = copy.bucket;
+  out.alloc_ticks = copy.ticks;
+  out.sample = {copy.size_bytes, copy.weight};
+  return out;
+}
+
+void count_free(ThreadBlock* thread, const Detached& freed) {
+  if (!add_free(freed.bucket, freed.sample, freed.epoch)) count_lost(Lost::kContended);
+  record_free(thread, freed, ticks());
+  bump(thread->row->sampled_frees);
+}
+
+// The thread's block when samples can be taken here and now. A thread that never allocated a
+// sampled block may free one, so a free registers it, too.
+ThreadBlock* usable_block() {
+  if (self.inside == 0) {
+    const Guard guard(Guard::kOwnCalls);
+    return own_block();
+  }
+  if (self.inside == Guard::kAtWork) count_lost(Lost::kReentered);
+  return nullptr;
+}
+
+}  // namespace
+
+void on_alloc(void* block, size_t bytes, const CallSite& site) {
+  const ErrnoGuard keep_errno;
+  if (block == nullptr) return return_steps(bytes);
+  if (is_off() || (recording() && heap_rate == 0)) return stop_sampling();
+  if (in_arena(block) || !ready_to_sample()) return ask_again();
+  if (!sample_due(bytes)) return;
+  ThreadBlock* thread = usable_block();
+  if (thread == nullptr) return;
+  const Guard guard(Guard::kAtWork);
+  const ScopedInside inside(thread);
+  sample_allocation(thread, block, bytes, site);
+}
+
+bool on_free(void* block) {
+  if (in_arena(block)) return false;
+  finish_free(detach(block));
+  return true;
+}
+
+Detached detach(void* block) {
+  const ErrnoGuard keep_errno;
+  if (!recording()) return {};
+  ThreadBlock* thread = usable_block();
+  if (thread == nullptr) return {};
+  const Guard guard(Guard::kAtWork);
+  const ScopedInside inside(thread);
+  return take_out(thread, block);
+}
+
+void finish_free(const Detached& detached) {
+  if (!detached.is_sampled) return;
+  const ErrnoGuard keep_errno;
+  ThreadBlock* thread = usable_block();
+  if (thread == nullptr) return;
+  const Guard guard(Guard::kAtWork);
+  const ScopedInside inside(thread);
+  count_free(thread, detached);
+}
+
+void reattach(void* block, const Detached& detached) {
+  if (!detached.is_sampled) return;
+  const ErrnoGuard keep_errno;
+  ThreadBlock* thread = usable_block();
+  if (thread == nullptr) return;
+  const Guard guard(Guard::kAtWork);
+  const ScopedInside inside(thread);
+  make_live(thread, block, detached.bucket, detached.sample, detached.alloc_ticks);
+}
+
+}  // namespace mprof::preload

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// Waiting for a word that another thread holds for some tens of instructions.
+//
+// The holder can have lost its processor; then spinning helps nobody, and a real-time thread that
+// spins can keep the holder from ever running. So: spin a little, yield a little, give up.
+//
+// Threads: any. Signals: safe. Blocks: at most some 100 us.
+#pragma once
+
+#include <sched.h>
+
+#include "preload/low.h"
+
+namespace mprof::preload {
+
+template <class Attempt>
+inline bool spin_until(Attempt&& attempt) {
+  if (attempt()) [[likely]] return true;
+  for (int i = 0; i < 400; ++i) {
+    pause_cpu();
+    if (attempt()) return true;
+  }
+  const ErrnoGuard keep_errno;
+  for (int i = 0; i < 400; ++i) {
+    sched_yield();
+    if (attempt()) return true;
+  }
+  return false;
+}
+
+}  // namespace mprof::preload

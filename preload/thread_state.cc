@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "preload/thread_state.h"
+
+#include <pthread.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "preload/clock.h"
+#include "preload/dump_file.h"
+#include "preload/spin.h"
+
+namespace mprof::preload {
+
+__thread ThreadState self MPROF_INITIAL_EXEC;
+constinit uint32_t process_number = 1;
+
+namespace {
+
+using format::kNoRow;
+
+pthread_key_t end_key;
+bool end_key_made;
+
+// Blocks of threads that ended, under `lock`; a block is 20 KiB, touched as deep as stacks go.
+ThreadBlock* free_blocks;
+std::atomic<bool> blocks_locked;
+constexpr size_t kBlockBytes = (sizeof(ThreadBlock) + 4095) & ~size_t{4095};
+
+bool lock_blocks() {
+  return spin_until([] { return !blocks_locked.exchange(true, std::memory_order_acquire); });
+}
+void unlock_blocks() { blocks_locked.store(false, std::memory_order_release); }
+
+ThreadBlock* take_block() {
+  if (lock_blocks()) {
+    ThreadBlock* block = free_blocks;
+    if (block != nullptr) free_blocks = block->next_free;
+    unlock_blocks();
+    if (block != nullptr) return block;
+  }
+  void* memory = map_anonymous(kBlockBytes);
+  if (memory != nullptr && header != nullptr)
+    std::atomic_ref(header->anonymous_bytes).fetch_add(kBlockBytes, std::memory_order_relaxed);
+  return static_cast<ThreadBlock*>(memory);
+}
+
+void give_block(ThreadBlock* block) {
+  if (!lock_blocks()) return;  // lost: a page or two
+  block->next_free = free_blocks;
+  free_blocks = block;
+  unlock_blocks();
+}
+
+// All profbufs together stay below this; threads beyond have totals but no events.
+constexpr uint64_t kMaxProfbufBytes = 64 << 20;
+
+format::ProfbufHead* make_profbuf(uint32_t owner, uint32_t* number) {
+  const uint32_t bytes = header->profbuf_words * 8;
+  if ((tables.profbufs.used() + 1) * bytes > kMaxProfbufBytes) return nullptr;
+  // Both tables must agree on numbers, so their rows are claimed under one lock.
+  if (!lock_blocks()) return nullptr;
+  const uint32_t data = claim_row(tables.profbuf_data, format::TableId::kProfbufData, bytes);
+  *number = data == kNoRow ? kNoRow : claim_row(tables.profbufs, format::TableId::kProfbufs);
+  unlock_blocks();
+  if (*number == kNoRow || data != *number * bytes) return nullptr;
+  format::ProfbufHead* head = tables.profbufs.at(*number);
+  head->owner.store(owner, std::memory_order_release);
+  return head;
+}
+
+format::ProfbufHead* take_profbuf(uint32_t owner, uint32_t* number) {
+  const uint64_t used = tables.profbufs.used();
+  for (uint32_t i = 0; i < used; ++i) {
+    format::ProfbufHead* head = tables.profbufs.at(i);
+    uint32_t nobody = 0;
+    // A row that is being made right now has no owner yet either: its maker's store would take
+    // it away again, so only profbufs that were written before are taken over.
+    if (head->announced != 0 && head->owner.load(std::memory_order_relaxed) == 0 &&
+        head->owner.compare_exchange_strong(nobody, owner, std::memory_order_acquire)) {
+      *number = i;
+      return head;
+    }
+  }
+  return make_profbuf(owner, number);
+}
+
+void attach_profbuf(ThreadBlock* block) {
+  uint32_t number;
+  block->profbuf_head = take_profbuf(block->row_number + 1, &number);
+  block->profbuf = {};
+  if (block->profbuf_head == nullptr) return;
+  auto* words = reinterpret_cast<std::atomic<uint64_t>*>(
+      tables.profbuf_data.at(number * header->profbuf_words * 8));
+  block->profbuf = {block->profbuf_head, words, header->profbuf_words};
+  block->profbuf.set_thread(block->row_number);
+  block->row->profbuf.store(number + 1, std::memory_order_relaxed);
+}
+
+uint32_t make_row() {
+  const uint32_t number = claim_row(tables.threads, format::TableId::kThreads);
+  if (number == kNoRow) return kNoRow;
+  format::ThreadRow* row = tables.threads.at(number);
+  row->start_ticks = ticks();
+  prctl(PR_GET_NAME, row->name);
+  row->tid.store(static_cast<uint32_t>(syscall(SYS_gettid)), std::memory_order_release);
+  header->threads_seen.fetch_add(1, std::memory_order_relaxed);
+  return number;
+}
+
+ThreadBlock* register_thread() {
+  if (self.process != process_number) self.row = 0;
+  if (self.row == 0) {
+    const uint32_t number = make_row();
+    if (number == kNoRow) return nullptr;
+    self.row = number + 1;
+    self.process = process_number;
+  }
+  ThreadBlock* block = take_block();
+  if (block == nullptr) {
+    count_lost(format::Lost::kNoThreadState);
+    return nullptr;
+  }
+  block->row_number = self.row - 1;
+  block->row = tables.threads.at(block->row_number);
+  block->row->end_ticks.store(0, std::memory_order_relaxed);
+  block->process = process_number;
+  block->free_rows = {};
+  attach_profbuf(block);
+  self.block = block;
+  if (end_key_made) pthread_setspecific(end_key, block);
+  update_clock();
+  return block;
+}
+
+// Runs in each pass over a thread's keys in which it has a block: later destructors may allocate
+// again, then the thread registers again and this runs once more.
+void thread_ends(void*) {
+  ThreadBlock* block = self.block;
+  if (block == nullptr || block->process != process_number || header == nullptr) return;
+  const Guard guard(Guard::kAtWork);
+  self.block = nullptr;
+  live_index.give_all(block->free_rows);
+  block->row->end_ticks.store(ticks(), std::memory_order_relaxed);
+  if (block->profbuf_head != nullptr)
+    block->profbuf_head->owner.store(0, std::memory_order_release);
+  give_block(block);
+}
+
+}  // namespace
+
+ThreadBlock* own_block() {
+  ThreadBlock* block = self.block;
+  if (block != nullptr && block->process == process_number) [[likely]] return block;
+  return register_thread();
+}
+
+bool threads_init() {
+  if (!end_key_made) end_key_made = pthread_key_create(&end_key, thread_ends) == 0;
+  return end_key_made;
+}
+
+void note_main_stack() {
+  if (syscall(SYS_gettid) != getpid()) return;
+  // The kernel puts these bytes above everything that the program pushes on its first stack.
+  const uintptr_t high = getauxval(AT_RANDOM);
+  rlimit limit;
+  if (high == 0 || getrlimit(RLIMIT_STACK, &limit) != 0) return;
+  constexpr rlim_t kMost = rlim_t{1} << 30;
+  const rlim_t size = limit.rlim_cur < kMost ? limit.rlim_cur : kMost;
+  self.stack_low = high - size;
+  self.stack_high = high & ~uintptr_t{15};
+}
+
+void forget_threads() {
+  ++process_number;
+  free_blocks = nullptr;  // their contents belong to the parent's dump
+  blocks_locked.store(false, std::memory_order_relaxed);
+}
+
+bool wait_until_nobody_inside() {
+  for (int round = 0; round < 200; ++round) {
+    bool anybody = false;
+    for (uint32_t i = 0; i < tables.threads.used(); ++i)
+      anybody |= i + 1 != self.row &&
+                 (tables.threads.at(i)->inside.load(std::memory_order_acquire) & 1) != 0;
+    if (!anybody) return true;
+    const timespec pause{0, 100000};
+    nanosleep(&pause, nullptr);
+  }
+  return false;
+}
+
+}  // namespace mprof::preload

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// What mprof keeps for each thread: a few words of initial-exec TLS, and a block of its own
+// memory that is taken when the thread's first sample is.
+//
+// Threads: each its own. Signals: `inside` keeps a handler out of what it interrupted.
+// Allocates: from the kernel, in runs of blocks. Blocks: no.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "format/profbuf_writer.h"
+#include "format/thread_table.h"
+#include "preload/live_index.h"
+#include "preload/low.h"
+#include "preload/unwind.h"
+
+namespace mprof::preload {
+
+// Direct-mapped memory of pc -> row of the module table.
+struct ModuleCache {
+  static constexpr uint32_t kEntries = 256;
+  struct Entry {
+    uintptr_t pc;
+    uint32_t module;
+    uint32_t epoch;  // of modules.h; 0 = empty
+  };
+  Entry entries[kEntries];
+};
+
+// Reused by later threads; all zero for the first one.
+struct ThreadBlock {
+  ThreadBlock* next_free;
+  format::ThreadRow* row;
+  uint32_t row_number;
+  uint32_t process;  // process_number when it was taken
+  format::ProfbufHead* profbuf_head;
+  format::ProfbufWriter profbuf;
+  LiveFreeList free_rows;
+  // The last two walks, and the stack nodes of the last one, outermost first.
+  uint32_t current_walk;
+  uint32_t walk_module_epoch;
+  uint32_t walk_root;
+  uint32_t walk_nodes_known;
+  uint32_t walk_nodes[kMaxDepth];
+  ModuleCache modules;
+  Walk walks[2];
+};
+
+// Zeroed is valid: the first allocation of a thread then takes the slow path.
+struct ThreadState {
+  uint64_t steps_until_sample;  // weights.h; the only word that an unsampled malloc touches
+  uint64_t random;              // xorshift state; 0 = not seeded
+  ThreadBlock* block;
+  uint32_t inside;              // Guard::Why, 0 outside mprof
+  uint32_t row;                 // row + 1 in the thread table of process `process`
+  uint32_t process;
+  uint32_t reserved;
+  uintptr_t stack_low;          // known for threads made through the pthread_create hook
+  uintptr_t stack_high;
+};
+static_assert(sizeof(ThreadState) == 56, "TLS comes out of every thread's stack");
+
+extern __thread ThreadState self MPROF_INITIAL_EXEC;
+
+// Numbers the processes of a fork chain, so that state from before a fork is recognised.
+extern uint32_t process_number;
+
+// The block of this thread, registered in the current dump; nullptr if there is no memory.
+ThreadBlock* own_block();
+
+// Keeps hooks from sampling what happens below them in this thread.
+class Guard {
+ public:
+  enum Why : uint32_t {
+    kAtWork = 1,    // on a sample: what is allocated meanwhile is a signal handler's, and is lost
+    kOwnCalls = 2,  // calling libc functions that may allocate: that is mprof's own, not counted
+  };
+  explicit Guard(Why why) : before_(self.inside) { self.inside = why; }
+  ~Guard() { self.inside = before_; }
+  Guard(const Guard&) = delete;
+  Guard& operator=(const Guard&) = delete;
+
+ private:
+  uint32_t before_;
+};
+
+// Marks the time in which a thread works on a sample; a reader's cut waits for its end.
+class ScopedInside {
+ public:
+  explicit ScopedInside(ThreadBlock* block) : inside_(block->row->inside) {
+    change(1);
+  }
+  ~ScopedInside() { change(1); }
+  ScopedInside(const ScopedInside&) = delete;
+  ScopedInside& operator=(const ScopedInside&) = delete;
+
+ private:
+  // Own word. Release at the end: whoever sees it even sees what was done. The store at the
+  // begin must be visible before the epoch is read; the reader's membarrier sees to that.
+  void change(uint64_t by) {
+    inside_.store(inside_.load(std::memory_order_relaxed) + by, std::memory_order_release);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+  }
+  std::atomic<uint64_t>& inside_;
+};
+
+bool threads_init();
+// Stack bounds of the thread that calls main().
+void note_main_stack();
+
+// A forked child has one thread and no registered ones.
+void forget_threads();
+
+// True when no thread works on a sample (apart from the caller), waited for at most ~20 ms.
+bool wait_until_nobody_inside();
+
+}  // namespace mprof::preload
