@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A bucket: one (kind, stack, label set) and its totals. Go's `bucket` with its `memRecord`.
+// A bucket: one (kind, stack, label set) and its totals. Go's `bucket` with its `memRecord`. There
+// can be several rows with the same key (shards, and twins of a race): readers add them up.
 //
 // Roles     Any thread of the target adds, one at a time under `lock`; any reader copies.
 // Layout    Two copies of the totals; the low bit of `version` names the one that is valid. A
@@ -46,6 +47,7 @@ struct BucketRow {
   uint32_t stack;
   uint32_t labels;  // row of the label table, kNoRow for none
   uint32_t next;    // row + 1 of the next older bucket of the same stack, 0 ends
+  uint32_t shard;   // threads that add at once use buckets of their own; readers add them up
   alignas(kCacheLine) std::atomic<uint32_t> lock;
   std::atomic<uint32_t> version;
   std::atomic<uint64_t> peak_epoch;  // of at_peak

@@ -4,6 +4,7 @@
 #include "format/stack_table.h"
 #include "format/weights.h"
 #include "preload/dump_file.h"
+#include "preload/single_thread.h"
 #include "preload/spin.h"
 
 namespace mprof::preload {
@@ -49,11 +50,7 @@ void apply_free(HeapTotals& totals, const Weighed& w) {
 
 // (K)
 bool lock(BucketRow* bucket) {
-  return spin_until([&] {
-    uint32_t open = 0;
-    return bucket->lock.compare_exchange_weak(open, 1, std::memory_order_acquire,
-                                              std::memory_order_relaxed);
-  });
+  return spin_until([&] { return exchange_if(bucket->lock, 0u, 1u); });
 }
 void unlock(BucketRow* bucket) { bucket->lock.store(0, std::memory_order_release); }
 
@@ -107,7 +104,7 @@ bool change(uint32_t number, uint64_t epoch, Apply&& apply) {
 
 // The heap reaches a new high: from now on, until the first free, the state is the peak.
 void note_growth(int64_t bytes) {
-  const int64_t live = header->live_bytes.fetch_add(bytes, std::memory_order_relaxed) + bytes;
+  const int64_t live = add_and_get(header->live_bytes, bytes);
   if (live <= header->peak_bytes.load(std::memory_order_relaxed)) return;
   header->peak_bytes.store(live, std::memory_order_relaxed);
   if (header->rising.load(std::memory_order_relaxed) == 0)
@@ -121,32 +118,44 @@ void leave_peak() {
     header->peak_epoch.fetch_add(1, std::memory_order_relaxed);
 }
 
-uint32_t find_in_chain(uint32_t link, uint32_t kind, uint32_t labels) {
+struct Key {
+  uint32_t kind;
+  uint32_t labels;
+  uint32_t shard;
+};
+
+uint32_t find_in_chain(uint32_t link, const Key& key) {
   while (link != 0) {
     const BucketRow* bucket = tables.buckets.at(link - 1);
-    if (bucket->kind.load(std::memory_order_relaxed) == kind && bucket->labels == labels)
+    if (bucket->kind.load(std::memory_order_relaxed) == key.kind &&
+        bucket->labels == key.labels && bucket->shard == key.shard)
       return link - 1;
     link = bucket->next;
   }
   return kNoRow;
 }
 
+// Threads that hammer one call site would hand the bucket's cache line around at 100 ns a time.
+constexpr uint32_t kShards = 4;
+
 }  // namespace
 
-uint32_t find_bucket(format::BucketKind kind, uint32_t stack, uint32_t labels) {
+uint32_t find_bucket(format::BucketKind kind, uint32_t stack, uint32_t labels, uint32_t thread) {
+  const Key key{static_cast<uint32_t>(kind), labels, thread % kShards};
   std::atomic<uint32_t>& first = tables.stack_nodes.at(stack)->first_bucket;
   uint32_t newest = first.load(std::memory_order_acquire);
-  uint32_t row = find_in_chain(newest, static_cast<uint32_t>(kind), labels);
+  uint32_t row = find_in_chain(newest, key);
   if (row != kNoRow) return row;
   row = claim_row(tables.buckets, format::TableId::kBuckets);
   if (row == kNoRow) return kNoRow;
   BucketRow* bucket = tables.buckets.at(row);
   bucket->stack = stack;
   bucket->labels = labels;
+  bucket->shard = key.shard;
   do {
-    // A twin that another thread made meanwhile only splits the sums; readers add by stack.
+    // A twin that another thread made meanwhile only splits the sums.
     bucket->next = newest;
-    bucket->kind.store(static_cast<uint32_t>(kind), std::memory_order_release);
+    bucket->kind.store(key.kind, std::memory_order_release);
   } while (!first.compare_exchange_weak(newest, row + 1, std::memory_order_release,
                                         std::memory_order_acquire));
   return row;
@@ -169,7 +178,7 @@ bool add_free(uint32_t bucket, const HeapSample& sample, uint64_t epoch) {
   leave_peak();
   const bool added =
       change(bucket, epoch, [&](HeapTotals& totals) { apply_free(totals, w); });
-  header->live_bytes.fetch_sub(static_cast<int64_t>(w.bytes), std::memory_order_relaxed);
+  add_and_get(header->live_bytes, -static_cast<int64_t>(w.bytes));
   return added;
 }
 

@@ -10,8 +10,8 @@
 
 namespace mprof::preload {
 
-// The bucket of (kind, stack, labels), made if new.
-uint32_t find_bucket(format::BucketKind kind, uint32_t stack, uint32_t labels);
+// The bucket of (kind, stack, labels) that the thread with row `thread` adds to, made if new.
+uint32_t find_bucket(format::BucketKind kind, uint32_t stack, uint32_t labels, uint32_t thread);
 
 // The epoch of consistent cuts that an operation belongs to: an allocation reads it after the
 // real malloc, a free before the real free.

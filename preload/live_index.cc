@@ -3,6 +3,7 @@
 
 #include "preload/dump_file.h"
 #include "preload/low.h"
+#include "preload/single_thread.h"
 #include "preload/spin.h"
 
 namespace mprof::preload {
@@ -82,10 +83,8 @@ namespace {
 // (H). On success `link` is the chain's first row + 1.
 bool lock_chain(std::atomic<uint32_t>& head, uint32_t locked_bit, uint32_t* link) {
   return spin_until([&] {
-    uint32_t seen = head.load(std::memory_order_relaxed) & ~locked_bit;
-    *link = seen;
-    return head.compare_exchange_weak(seen, seen | locked_bit, std::memory_order_acquire,
-                                      std::memory_order_relaxed);
+    *link = head.load(std::memory_order_relaxed) & ~locked_bit;
+    return exchange_if(head, *link, *link | locked_bit);
   });
 }
 

@@ -5,7 +5,7 @@
 #include <elf.h>
 #include <link.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -36,14 +36,14 @@ Slot slots[kSlots];
 uint32_t slots_used;
 std::atomic<bool> writing;
 std::atomic<uint32_t> epoch{1};
-uintptr_t own_start;
-uintptr_t own_end;
 
 struct Object {
   uintptr_t start;
   uintptr_t end;
   const link_map* map;
 };
+Object own;
+Object loader;
 
 bool find_object(uintptr_t pc, Object* out) {
   dl_find_object found;
@@ -151,7 +151,8 @@ bool lock() {
 }
 void unlock() { writing.store(false, std::memory_order_release); }
 
-[[gnu::noinline]] uint32_t register_object(const Object& object) {
+[[gnu::noinline, gnu::cold]] uint32_t register_object(const Object& object) {
+  const ErrnoGuard keep_errno;
   if (!lock()) return kNoRow;
   uint32_t row = row_if_known(object);
   Slot* slot = slot_of(object.start);
@@ -193,15 +194,13 @@ void close_if_gone(Slot& slot) {
 uint32_t module_epoch() { return epoch.load(std::memory_order_acquire); }
 
 bool modules_init() {
-  Object own;
-  if (_dl_find_object == nullptr || !find_object(reinterpret_cast<uintptr_t>(&modules_init), &own))
-    return false;
-  own_start = own.start;
-  own_end = own.end;
-  return true;
+  if (_dl_find_object == nullptr) return false;
+  find_object(getauxval(AT_BASE), &loader);
+  return find_object(reinterpret_cast<uintptr_t>(&modules_init), &own);
 }
 
-bool in_own_library(uintptr_t pc) { return pc >= own_start && pc < own_end; }
+bool in_own_library(uintptr_t pc) { return pc >= own.start && pc < own.end; }
+bool in_loader(uintptr_t pc) { return pc >= loader.start && pc < loader.end; }
 
 uint32_t module_of(uintptr_t pc) {
   Object object;

@@ -30,6 +30,10 @@ void close_unloaded_modules();
 // Whether the address lies in libmprof.so itself.
 bool in_own_library(uintptr_t pc);
 
+// Whether it lies in the dynamic loader, whose entry code has no unwind information: a stack that
+// ends there is whole.
+bool in_loader(uintptr_t pc);
+
 // A forked child has a new dump: all rows are to be made again.
 void forget_modules();
 

@@ -62,16 +62,16 @@ void rule_cache_flush() {
   for (size_t i = 0; i < kEntries; ++i) entries()[i].store(0, std::memory_order_relaxed);
 }
 
-void rule_cache_insert(uintptr_t pc, uint32_t epoch, const UnwindRule& rule) {
-  if (entries() == nullptr || !is_cacheable(pc)) return;
+void RuleLookup::insert(uintptr_t pc, const UnwindRule& rule) const {
+  if (entries_ == nullptr || !is_cacheable(pc)) return;
   RuleToken token = inline_token(rule);
   if (token == 0) token = intern_wide_rule(rule);
   if (token == 0) return;
-  std::atomic<uint64_t>* set = entries() + rule_set_index(pc) * kRuleWays;
+  std::atomic<uint64_t>* set = entries_ + size_t{rule_set_index(pc)} * kRuleWays;
   // Two threads in one set may lose one of the entries; it is then computed again.
   const uint64_t older = set[0].load(std::memory_order_acquire);  // (A): it is published again
   set[1].store(older, std::memory_order_release);                 // (A)
-  set[0].store(rule_key(pc, epoch) | token, std::memory_order_release);  // (A)
+  set[0].store(key_of(pc) | token, std::memory_order_release);    // (A)
 }
 
 UnwindRule rule_cache_wide_rule(RuleToken token) {

@@ -11,10 +11,11 @@
 //           computed before a flush and inserted after it, under its own epoch, is never found.
 // Ordering  Entries and wide rules are relaxed: an entry is whole in itself. (A) a wide rule is
 //           published before the entry whose token names it: release store of the entry <->
-//           acquire load in find(). (B) the mapping's address: release in init() <-> acquire.
+//           acquire load in find(). (B) the mapping's address: release in rule_cache_init() <-> acquire.
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 
 #include "preload/unwind_rule.h"
@@ -39,7 +40,7 @@ extern RuleCache rule_cache;
 // walk computes its rules. Called once at start.
 bool rule_cache_init();
 
-// Forgets all rules. To be called after each dlclose(): other code may get the addresses. 
+// Forgets all rules. To be called after each dlclose(): other code may get the addresses.
 void rule_cache_flush();
 
 inline uint32_t rule_cache_epoch() { return rule_cache.epoch.load(std::memory_order_relaxed); }
@@ -47,31 +48,47 @@ inline uint32_t rule_cache_epoch() { return rule_cache.epoch.load(std::memory_or
 // User addresses have 47 bits; what is above (the vsyscall page, 5-level paging) is not cached.
 inline constexpr bool is_cacheable(uintptr_t pc) { return pc >> 47 == 0; }
 
-// An entry without its token. Never 0, so a free entry matches nothing.
-inline constexpr uint64_t rule_key(uintptr_t pc, uint32_t epoch) {
-  return static_cast<uint64_t>(pc >> kRuleSetBits) << 32 | (epoch % 0xffff + 1) << 16;
-}
-
+// Return addresses are spread evenly over their low bits: no hash is needed, and its cost would
+// be in the one chain of dependent instructions that bounds the speed of a walk.
 inline constexpr uint32_t rule_set_index(uintptr_t pc) {
-  return static_cast<uint32_t>(pc ^ pc >> kRuleSetBits) & (kRuleSets - 1);
+  return static_cast<uint32_t>(pc & (kRuleSets - 1));
 }
 
-// 0: not there. About 4 ns a frame, nearly all of it the chain of two dependent loads.
-inline RuleToken rule_cache_find(uintptr_t pc, uint32_t epoch) {
-  std::atomic<uint64_t>* entries = rule_cache.entries.load(std::memory_order_acquire);  // (B)
-  if (entries == nullptr || !is_cacheable(pc)) [[unlikely]]
-    return 0;
-  const uint64_t key = rule_key(pc, epoch);
-  std::atomic<uint64_t>* set = entries + rule_set_index(pc) * kRuleWays;
-  const uint64_t first = set[0].load(std::memory_order_acquire);  // (A)
-  if ((first ^ key) <= 0xffff) [[likely]]
-    return static_cast<RuleToken>(first);
-  const uint64_t second = set[1].load(std::memory_order_acquire);  // (A)
-  return (second ^ key) <= 0xffff ? static_cast<RuleToken>(second) : 0;
-}
+// The cache as one walk sees it: at one epoch.
+class RuleLookup {
+ public:
+  RuleLookup()
+      : epoch_(rule_cache_epoch()),
+        // (epoch % 0xffff) + 1: never 0, so that a free entry matches nothing.
+        key_((epoch_ % 0xffff + 1) << 16),
+        entries_(rule_cache.entries.load(std::memory_order_acquire)) {}  // (B)
 
-// `epoch` is the one that was read before the rule was computed.
-void rule_cache_insert(uintptr_t pc, uint32_t epoch, const UnwindRule& rule);
+  [[nodiscard]] uint32_t epoch() const { return epoch_; }
+  [[nodiscard]] bool has_entries() const { return entries_ != nullptr; }
+
+  // 0: not there. Only when has_entries().
+  [[nodiscard]] RuleToken find(uintptr_t pc) const {
+    const uint64_t key = key_of(pc);
+    const std::atomic<uint64_t>* set = entries_ + size_t{rule_set_index(pc)} * kRuleWays;
+    const uint64_t first = set[0].load(std::memory_order_acquire);  // (A)
+    if ((first ^ key) <= 0xffff && is_cacheable(pc)) [[likely]]
+      return static_cast<RuleToken>(first);
+    const uint64_t second = set[1].load(std::memory_order_acquire);  // (A)
+    return (second ^ key) <= 0xffff && is_cacheable(pc) ? static_cast<RuleToken>(second) : 0;
+  }
+
+  void insert(uintptr_t pc, const UnwindRule& rule) const;
+
+ private:
+  // An entry without its token.
+  [[nodiscard]] uint64_t key_of(uintptr_t pc) const {
+    return static_cast<uint64_t>(pc >> kRuleSetBits) << 32 | key_;
+  }
+
+  uint32_t epoch_;
+  uint64_t key_;
+  std::atomic<uint64_t>* entries_;
+};
 
 // The wide rule of a token that is neither 0 nor inline.
 UnwindRule rule_cache_wide_rule(RuleToken token);

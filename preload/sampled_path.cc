@@ -73,7 +73,8 @@ void sample_allocation(ThreadBlock* thread, void* block, size_t bytes, const Cal
   const HeapSample sample{bytes, format::sample_weight(bytes, heap_rate)};
   const uint32_t stack = capture_stack(thread, site);
   if (stack == kNoRow) return;
-  const uint32_t bucket = find_bucket(format::BucketKind::kHeap, stack, kNoRow);
+  const uint32_t bucket =
+      find_bucket(format::BucketKind::kHeap, stack, kNoRow, thread->row_number);
   if (bucket == kNoRow || !make_live(thread, block, bucket, sample, now)) return;
   if (!add_allocation(bucket, sample, epoch)) return count_lost(Lost::kContended);
   record_allocation(thread, bucket, sample, now);
@@ -111,10 +112,7 @@ void count_free(ThreadBlock* thread, const Detached& freed) {
 // The thread's block when samples can be taken here and now. A thread that never allocated a
 // sampled block may free one, so a free registers it, too.
 ThreadBlock* usable_block() {
-  if (self.inside == 0) {
-    const Guard guard(Guard::kOwnCalls);
-    return own_block();
-  }
+  if (self.inside == 0) [[likely]] return own_block();
   if (self.inside == Guard::kAtWork) count_lost(Lost::kReentered);
   return nullptr;
 }
@@ -122,7 +120,6 @@ ThreadBlock* usable_block() {
 }  // namespace
 
 void on_alloc(void* block, size_t bytes, const CallSite& site) {
-  const ErrnoGuard keep_errno;
   if (block == nullptr) return return_steps(bytes);
   if (is_off() || (recording() && heap_rate == 0)) return stop_sampling();
   if (in_arena(block) || !ready_to_sample()) return ask_again();
@@ -136,12 +133,17 @@ void on_alloc(void* block, size_t bytes, const CallSite& site) {
 
 bool on_free(void* block) {
   if (in_arena(block)) return false;
-  finish_free(detach(block));
+  if (!recording()) return true;
+  ThreadBlock* thread = usable_block();
+  if (thread == nullptr) return true;
+  const Guard guard(Guard::kAtWork);
+  const ScopedInside inside(thread);
+  const Detached freed = take_out(thread, block);
+  if (freed.is_sampled) count_free(thread, freed);
   return true;
 }
 
 Detached detach(void* block) {
-  const ErrnoGuard keep_errno;
   if (!recording()) return {};
   ThreadBlock* thread = usable_block();
   if (thread == nullptr) return {};
@@ -152,7 +154,6 @@ Detached detach(void* block) {
 
 void finish_free(const Detached& detached) {
   if (!detached.is_sampled) return;
-  const ErrnoGuard keep_errno;
   ThreadBlock* thread = usable_block();
   if (thread == nullptr) return;
   const Guard guard(Guard::kAtWork);
@@ -162,7 +163,6 @@ void finish_free(const Detached& detached) {
 
 void reattach(void* block, const Detached& detached) {
   if (!detached.is_sampled) return;
-  const ErrnoGuard keep_errno;
   ThreadBlock* thread = usable_block();
   if (thread == nullptr) return;
   const Guard guard(Guard::kAtWork);

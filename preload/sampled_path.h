@@ -2,7 +2,8 @@
 // The slow half of the heap hooks: guard, weight, capture, intern, count, journal, in this order.
 //
 // Called by preload/hooks_*.cc. Threads: any. Signals: a handler that interrupted its own thread
-// in here is only counted. Allocates: rows of the dump. Blocks: no. errno: kept.
+// in here is only counted. Allocates: rows of the dump. Blocks: no. errno: kept, by whatever
+// below makes a system call.
 #pragma once
 
 #include "format/bucket.h"

@@ -14,8 +14,7 @@
 namespace mprof::preload {
 
 template <class Attempt>
-inline bool spin_until(Attempt&& attempt) {
-  if (attempt()) [[likely]] return true;
+[[gnu::noinline, gnu::cold]] bool keep_trying(Attempt&& attempt) {
   for (int i = 0; i < 400; ++i) {
     pause_cpu();
     if (attempt()) return true;
@@ -26,6 +25,11 @@ inline bool spin_until(Attempt&& attempt) {
     if (attempt()) return true;
   }
   return false;
+}
+
+template <class Attempt>
+[[gnu::always_inline]] inline bool spin_until(Attempt&& attempt) {
+  return attempt() || keep_trying(attempt);
 }
 
 }  // namespace mprof::preload

@@ -18,10 +18,10 @@ constexpr size_t kWordBytes = sizeof(uintptr_t);
 StackMemory::StackMemory(const StackBounds& bounds, uintptr_t own_frame, StackWindow& window)
     : window_(window) {
   window_.size_bytes = 0;  // what it holds is from another walk
+  window_.pid = 0;
   if (own_frame < bounds.low || own_frame >= bounds.high) return;
   if (bounds.high - own_frame < kWordBytes) return;
-  direct_low_ = own_frame;
-  direct_bytes_ = bounds.high - own_frame - (kWordBytes - 1);
+  direct_ = {own_frame, bounds.high - own_frame - (kWordBytes - 1)};
 }
 
 bool StackMemory::load_from_window(uintptr_t address, uintptr_t& value) {
@@ -38,9 +38,10 @@ bool StackMemory::fill_window(uintptr_t address) {
   const size_t wanted = std::max(std::min(sizeof(window_.bytes), to_page_end), kWordBytes);
   if (address + wanted < address) return false;
   const int saved_errno = errno;
+  if (window_.pid == 0) window_.pid = getpid();
   iovec to = {window_.bytes, wanted};
   iovec from = {reinterpret_cast<void*>(address), wanted};
-  const ssize_t got = process_vm_readv(getpid(), &to, 1, &from, 1, 0);
+  const ssize_t got = process_vm_readv(window_.pid, &to, 1, &from, 1, 0);
   errno = saved_errno;
   window_.low = address;
   window_.size_bytes = got > 0 ? static_cast<size_t>(got) : 0;

@@ -23,10 +23,28 @@ struct StackBounds {
 // What was last read through the kernel. It belongs to the caller of a walk, who has room for it:
 // a signal stack may be 2 KiB in all.
 struct StackWindow {
+  int32_t pid;  // ours, once it was needed in this walk; getpid() is a system call
   uintptr_t low;
   size_t size_bytes;
-  unsigned char bytes[2032];
+  unsigned char bytes[2024];
 };
+
+// The addresses at which a word may be loaded directly.
+struct DirectRange {
+  uintptr_t low = 0;
+  size_t count = 0;
+
+  [[nodiscard]] bool has(uintptr_t address) const { return address - low < count; }
+};
+
+// Loads the word at an address that a DirectRange has. The sanitizer's red zones on the stack
+// are legal to read here, and the words there need not be aligned.
+[[gnu::no_sanitize_address]] inline uintptr_t load_word(uintptr_t address) {
+  struct [[gnu::packed, gnu::may_alias]] Word {
+    uintptr_t value;
+  };
+  return reinterpret_cast<const Word*>(address)->value;
+}
 
 class StackMemory {
  public:
@@ -37,31 +55,19 @@ class StackMemory {
 
   // False: not readable.
   bool load(uintptr_t address, uintptr_t& value) {
-    if (!is_direct(address)) [[unlikely]]
+    if (!direct_.has(address)) [[unlikely]]
       return load_from_window(address, value);
     value = load_word(address);
     return true;
   }
 
-  [[nodiscard]] bool is_direct(uintptr_t address) const {
-    return address - direct_low_ < direct_bytes_;
-  }
-
-  // The word at an address for which is_direct(). The sanitizer's red zones on the stack are
-  // legal to read here, and the words there need not be aligned.
-  [[gnu::no_sanitize_address]] static uintptr_t load_word(uintptr_t address) {
-    struct [[gnu::packed, gnu::may_alias]] Word {
-      uintptr_t value;
-    };
-    return reinterpret_cast<const Word*>(address)->value;
-  }
+  [[nodiscard]] const DirectRange& direct() const { return direct_; }
 
  private:
   [[gnu::cold, gnu::noinline]] bool load_from_window(uintptr_t address, uintptr_t& value);
   bool fill_window(uintptr_t address);
 
-  uintptr_t direct_low_ = 0;
-  size_t direct_bytes_ = 0;  // words may start at direct_low_ .. direct_low_ + direct_bytes_ - 1
+  DirectRange direct_;
   StackWindow& window_;
 };
 

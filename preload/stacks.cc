@@ -28,6 +28,9 @@ uint32_t root_of(const Walk& walk) {
   switch (walk.end) {
     case WalkEnd::kComplete: return format::kStackComplete;
     case WalkEnd::kTruncated: return format::kStackTruncated;
+    case WalkEnd::kNoUnwindInfo:
+      return in_loader(walk.frames[walk.count - 1].pc) ? format::kStackComplete
+                                                       : format::kStackIncomplete;
     default: return format::kStackIncomplete;
   }
 }

@@ -112,7 +112,9 @@ uint32_t make_row() {
   return number;
 }
 
-ThreadBlock* register_thread() {
+[[gnu::noinline, gnu::cold]] ThreadBlock* register_thread() {
+  const ErrnoGuard keep_errno;
+  const Guard guard(Guard::kOwnCalls);
   if (self.process != process_number) self.row = 0;
   if (self.row == 0) {
     const uint32_t number = make_row();

@@ -50,9 +50,10 @@ inline constexpr int kWalkEnds = 9;
 enum class StepKind : uint32_t {
   kLast = 0,      // it was not: the walk ended here
   kOther,         // a rule that depends on memory: to be evaluated each time
+  kOutermost,     // there is none, by the rule of its pc
+  kFramePointer,  // a frame-pointer step that was checked: its result must be the same, too
   kFromSp,        // the same pc and sp lead to the same place
   kFromFp,        // the same pc, sp and fp do
-  kFramePointer,  // a frame-pointer step that was checked: its result must be the same, too
 };
 
 // One frame. All pcs are "like a return address": the instruction is the one that ends at pc, so

@@ -71,8 +71,16 @@ inline constexpr RuleToken kInlineToken = 0x8000;
 inline constexpr bool is_inline(RuleToken token) { return (token & kInlineToken) != 0; }
 inline constexpr bool token_is_from_fp(RuleToken token) { return (token & 1) != 0; }
 inline constexpr uint32_t token_cfa_offset(RuleToken token) { return (token & 0xffe) << 2; }
-// Relative to the CFA; -8, where the return address is, means that rbp is unchanged.
+inline constexpr bool token_saves_fp(RuleToken token) { return (token & 0x7000) != 0; }
+// Relative to the CFA; only when token_saves_fp().
 inline constexpr int32_t token_fp_offset(RuleToken token) { return -8 * ((token >> 12 & 7) + 1); }
+
+inline constexpr UnwindRule rule_of_token(RuleToken token) {
+  const auto kind = token_is_from_fp(token) ? RuleKind::kCfaFromFp : RuleKind::kCfaFromSp;
+  const auto cfa_offset = static_cast<int32_t>(token_cfa_offset(token));
+  if (!token_saves_fp(token)) return {kind, FpPlace::kSame, cfa_offset, 0};
+  return {kind, FpPlace::kAtCfa, cfa_offset, token_fp_offset(token)};
+}
 
 // 0 when the rule is none of those.
 inline constexpr RuleToken inline_token(const UnwindRule& rule) {
