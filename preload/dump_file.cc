@@ -1,20 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "preload/dump_file.h"
 
-#include <fcntl.h>
+#include <linux/falloc.h>
 #include <string.h>
 #include <sys/auxv.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 
 #include "preload/clock.h"
 #include "preload/low.h"
+#include "preload/sys.h"
 
 namespace mprof::preload {
 
@@ -109,30 +105,35 @@ void reset_tables() {
   tables.profbuf_data.reset(&directory_of(TableId::kProfbufData));
 }
 
+const char zeros[kPageBytes] = {};
+
+// For file systems without fallocate (NFS before 4.2, FUSE): writes the zeros.
+int write_zeros(int fd, size_t offset, size_t bytes) {
+  for (size_t done = 0; done < bytes; done += kPageBytes) {
+    const long written = sys::pwrite(fd, zeros, kPageBytes, offset + done);
+    if (written != static_cast<long>(kPageBytes)) return written < 0 ? static_cast<int>(-written)
+                                                                     : ENOSPC;
+  }
+  return 0;
+}
+
 // Reserves file space so that a full disk is an error here and never a SIGBUS at a store. Above
-// RLIMIT_FSIZE the kernel would send SIGXFSZ, so that is asked first.
+// RLIMIT_FSIZE the kernel would send SIGXFSZ, so that is asked first. The error number, or 0.
 int reserve(int fd, size_t offset, size_t bytes) {
   rlimit limit;
-  if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && offset + bytes > limit.rlim_cur) return EFBIG;
-  return posix_fallocate(fd, static_cast<off_t>(offset), static_cast<off_t>(bytes));
+  if (sys::getrlimit(RLIMIT_FSIZE, &limit) && offset + bytes > limit.rlim_cur) return EFBIG;
+  const int error = -sys::fallocate(fd, 0, offset, bytes);
+  return error == EOPNOTSUPP ? write_zeros(fd, offset, bytes) : error;
 }
 
 void* map_file(int fd, size_t offset, size_t bytes) {
-  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-                      static_cast<off_t>(offset));
-  return memory == MAP_FAILED ? nullptr : memory;
+  return sys::mmap(bytes, MAP_SHARED, fd, offset);
 }
 
 bool remember(void* memory, size_t bytes) {
   if (mapped_count == sizeof mapped / sizeof mapped[0]) return false;
   mapped[mapped_count++] = {memory, bytes};
   return true;
-}
-
-const char* executable_path(char* out, size_t size) {
-  const ssize_t got = readlink("/proc/self/exe", out, size - 1);
-  out[got < 0 ? 0 : got] = '\0';
-  return out;
 }
 
 const char* base_name(const char* whole) {
@@ -145,7 +146,7 @@ bool build_path(const char* pattern, const char* executable, unsigned attempt) {
   Line out;
   if (*pattern != '/') {
     char directory[kMaxPath];
-    if (getcwd(directory, sizeof directory) == nullptr) return false;
+    if (!sys::getcwd(directory, sizeof directory)) return false;
     out << directory << "/";
   }
   for (; *pattern != '\0'; ++pattern) {
@@ -155,7 +156,7 @@ bool build_path(const char* pattern, const char* executable, unsigned attempt) {
     else if (*++pattern == 'e')
       out << base_name(executable);
     else if (*pattern == 'p')
-      out << static_cast<uint64_t>(getpid());
+      out << static_cast<uint64_t>(sys::getpid());
     else
       out << "%";
   }
@@ -169,11 +170,11 @@ bool build_path(const char* pattern, const char* executable, unsigned attempt) {
 // name is taken, and nothing is ever overwritten.
 int open_new_file(const char* pattern, const char* executable) {
   for (unsigned attempt = 0; attempt < 100; ++attempt) {
-    if (!build_path(pattern, executable, attempt)) return -1;
-    const int fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd >= 0 || errno != EEXIST) return fd;
+    if (!build_path(pattern, executable, attempt)) return -ENAMETOOLONG;
+    const int fd = sys::open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd != -EEXIST) return fd;
   }
-  return -1;
+  return -EEXIST;
 }
 
 uint64_t start_time_clock_ticks() {
@@ -198,8 +199,8 @@ void fill_identity(const char* executable) {
   uint64_t random[2] = {};
   if (const void* from_kernel = reinterpret_cast<void*>(getauxval(AT_RANDOM)))
     memcpy(random, from_kernel, sizeof random);
-  header->pid = static_cast<uint32_t>(getpid());
-  header->parent_pid = static_cast<uint32_t>(getppid());
+  header->pid = static_cast<uint32_t>(sys::getpid());
+  header->parent_pid = static_cast<uint32_t>(sys::getppid());
   header->start_time_clock_ticks = start_time_clock_ticks();
   header->clock_first = {ticks(), monotonic_ns()};
   header->clock_last = header->clock_first;
@@ -271,20 +272,20 @@ bool give_up(int fd, const char* problem) {
        << "; the program runs unprofiled";
   line.say();
   if (fd >= 0) {
-    close(fd);
-    unlink(path);
+    sys::close(fd);
+    sys::unlink(path);
   }
   header = nullptr;
   return false;
 }
 
 int reopen_file() {
-  const int fd = open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+  const int fd = sys::open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
   struct stat status;
-  if (fd < 0 || (fstat(fd, &status) == 0 && status.st_dev == dump_device &&
+  if (fd < 0 || (sys::fstat(fd, &status) == 0 && status.st_dev == dump_device &&
                  status.st_ino == dump_inode))
     return fd;
-  close(fd);
+  sys::close(fd);
   return -1;
 }
 
@@ -304,7 +305,7 @@ bool add_chunk(TableId id) {
   const int fd = reopen_file();
   if (fd < 0) return false;
   void* rows = reserve(fd, offset, bytes) == 0 ? map_file(fd, offset, bytes) : nullptr;
-  close(fd);
+  sys::close(fd);
   if (rows == nullptr || !remember(rows, bytes)) return false;
   header->file_bytes.store(offset + bytes, std::memory_order_relaxed);
   directory.chunk_offset[chunk].store(offset, std::memory_order_release);
@@ -330,12 +331,12 @@ void give_back_unused(int fd) {
       const size_t used = used_bytes_of(directory, chunk);
       const size_t whole = chunk_bytes(directory, chunk);
       if (used < whole)
-        fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                  static_cast<off_t>(offset + used), static_cast<off_t>(whole - used));
+        sys::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset + used,
+                       whole - used);
       if (used != 0) end = std::max(end, offset + used);
     }
   }
-  if (ftruncate(fd, static_cast<off_t>(end)) == 0)
+  if (sys::ftruncate(fd, end) == 0)
     header->file_bytes.store(end, std::memory_order_relaxed);
 }
 
@@ -343,15 +344,16 @@ void give_back_unused(int fd) {
 
 bool create_dump(const format::Settings& settings) {
   char executable[1024];
-  executable_path(executable, sizeof executable);
+  sys::readlink("/proc/self/exe", executable, sizeof executable);
   const int fd = open_new_file(settings.out, executable);
-  if (fd < 0) return give_up(fd, strerrordesc_np(errno));
+  if (fd < 0) return give_up(fd, strerrordesc_np(-fd));
   struct stat status;
-  if (fstat(fd, &status) != 0) return give_up(fd, strerrordesc_np(errno));
+  if (const int result = sys::fstat(fd, &status); result != 0)
+    return give_up(fd, strerrordesc_np(-result));
   dump_device = status.st_dev;
   dump_inode = status.st_ino;
   if (const char* problem = map_new_file(fd, settings)) return give_up(fd, problem);
-  close(fd);
+  sys::close(fd);
   fill_identity(executable);
   fill_settings(settings);
   ended.store(false, std::memory_order_relaxed);
@@ -363,7 +365,7 @@ bool create_dump(const format::Settings& settings) {
 
 void abandon_dump() {
   header = nullptr;
-  for (uint32_t i = 0; i < mapped_count; ++i) munmap(mapped[i].memory, mapped[i].bytes);
+  for (uint32_t i = 0; i < mapped_count; ++i) sys::munmap(mapped[i].memory, mapped[i].bytes);
   mapped_count = 0;
 }
 
@@ -384,7 +386,7 @@ void cut_dump() {
   const int fd = reopen_file();
   if (fd < 0) return;
   give_back_unused(fd);
-  close(fd);
+  sys::close(fd);
 }
 
 const char* dump_path() { return path; }
@@ -399,7 +401,6 @@ void update_clock() {
 }
 
 bool grow_table(format::TableId table) {
-  const ErrnoGuard keep_errno;
   if (ended.load(std::memory_order_relaxed)) return false;
   if (header->mapped_growth_failures.load(std::memory_order_relaxed) >= kMaxGrowthFailures)
     return false;

@@ -3,7 +3,6 @@
 
 #include <string.h>
 #include <sys/auxv.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "format/config.h"
@@ -18,6 +17,7 @@
 #include "preload/rule_cache.h"
 #include "preload/sampler.h"
 #include "preload/stacks.h"
+#include "preload/sys.h"
 
 namespace mprof::preload {
 
@@ -61,8 +61,7 @@ bool listed(const char* list, const char* name) {
 bool wanted() {
   if (getauxval(AT_SECURE) != 0) return false;  // setuid: leave no files behind
   char path[1024];
-  const ssize_t got = readlink("/proc/self/exe", path, sizeof path - 1);
-  path[got < 0 ? 0 : got] = '\0';
+  sys::readlink("/proc/self/exe", path, sizeof path);
   const char* slash = strrchr(path, '/');
   const char* name = slash == nullptr ? path : slash + 1;
   if (settings.only != nullptr && !listed(settings.only, name)) return false;
@@ -73,7 +72,7 @@ const char* make_mark() {
   if (process_mark == nullptr) {
     void* page = map_anonymous(format::kPageBytes);
     if (page == nullptr) return "no memory";
-    if (madvise(page, format::kPageBytes, MADV_WIPEONFORK) != 0)
+    if (sys::madvise(page, format::kPageBytes, MADV_WIPEONFORK) != 0)
       return "the kernel has no MADV_WIPEONFORK (Linux 4.14)";
     process_mark = static_cast<std::atomic<uint32_t>*>(page);
   }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "preload/low.h"
 
-#include <fcntl.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
+
+#include "preload/sys.h"
 
 namespace mprof::preload {
 
@@ -29,7 +29,7 @@ void Line::say() const {
   if (whole.size_ == kMax) --whole.size_;
   whole.text_[whole.size_++] = '\n';
   // A failed or short write to the program's stderr is nobody's concern.
-  [[maybe_unused]] const ssize_t written = write(2, whole.text_, whole.size_);
+  sys::write(2, whole.text_, whole.size_);
 }
 
 const char* environment(const char* name) {
@@ -41,16 +41,14 @@ const char* environment(const char* name) {
 }
 
 void* map_anonymous(size_t bytes) {
-  void* memory =
-      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  return memory == MAP_FAILED ? nullptr : memory;
+  return sys::mmap(bytes, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 }
 
 long read_small_file(const char* path, char* out, size_t size) {
-  const int fd = open(path, O_RDONLY | O_CLOEXEC);
+  const int fd = sys::open(path, O_RDONLY | O_CLOEXEC);
   if (fd < 0) return -1;
-  const ssize_t got = read(fd, out, size - 1);
-  close(fd);
+  const long got = sys::read(fd, out, size - 1);
+  sys::close(fd);
   out[got < 0 ? 0 : got] = '\0';
   return got;
 }

@@ -14,6 +14,7 @@
 #include "preload/dump_file.h"
 #include "preload/low.h"
 #include "preload/spin.h"
+#include "preload/sys.h"
 
 extern "C" __attribute__((weak)) int _dl_find_object(void*, dl_find_object*);
 
@@ -124,9 +125,7 @@ char path_text[4096];  // under `writing`; too large for a signal stack
 void read_path(const Object& object, ModuleRow* row) {
   const char* name = object.map->l_name;
   if (name == nullptr || *name == '\0') {
-    const ssize_t got = readlink("/proc/self/exe", path_text, sizeof path_text - 1);
-    path_text[got < 0 ? 0 : got] = '\0';
-    name = path_text;
+    name = sys::readlink("/proc/self/exe", path_text, sizeof path_text);
   }
   row->path_bytes = static_cast<uint32_t>(strnlen(name, sizeof path_text));
   row->path = add_string(name, row->path_bytes);

@@ -7,9 +7,8 @@
 // Threads: any. Signals: safe. Blocks: at most some 100 us.
 #pragma once
 
-#include <sched.h>
-
 #include "preload/low.h"
+#include "preload/sys.h"
 
 namespace mprof::preload {
 
@@ -19,9 +18,8 @@ template <class Attempt>
     pause_cpu();
     if (attempt()) return true;
   }
-  const ErrnoGuard keep_errno;
   for (int i = 0; i < 400; ++i) {
-    sched_yield();
+    sys::sched_yield();
     if (attempt()) return true;
   }
   return false;

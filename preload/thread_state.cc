@@ -5,14 +5,11 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "preload/clock.h"
 #include "preload/dump_file.h"
 #include "preload/spin.h"
+#include "preload/sys.h"
 
 namespace mprof::preload {
 
@@ -106,8 +103,8 @@ uint32_t make_row() {
   if (number == kNoRow) return kNoRow;
   format::ThreadRow* row = tables.threads.at(number);
   row->start_ticks = ticks();
-  prctl(PR_GET_NAME, row->name);
-  row->tid.store(static_cast<uint32_t>(syscall(SYS_gettid)), std::memory_order_release);
+  sys::prctl(PR_GET_NAME, row->name);
+  row->tid.store(static_cast<uint32_t>(sys::gettid()), std::memory_order_release);
   header->threads_seen.fetch_add(1, std::memory_order_relaxed);
   return number;
 }
@@ -167,11 +164,11 @@ bool threads_init() {
 }
 
 void note_main_stack() {
-  if (syscall(SYS_gettid) != getpid()) return;
+  if (self.stack_high != 0 || sys::gettid() != sys::getpid()) return;
   // The kernel puts these bytes above everything that the program pushes on its first stack.
   const uintptr_t high = getauxval(AT_RANDOM);
   rlimit limit;
-  if (high == 0 || getrlimit(RLIMIT_STACK, &limit) != 0) return;
+  if (high == 0 || !sys::getrlimit(RLIMIT_STACK, &limit)) return;
   constexpr rlim_t kMost = rlim_t{1} << 30;
   const rlim_t size = limit.rlim_cur < kMost ? limit.rlim_cur : kMost;
   self.stack_low = high - size;
@@ -191,8 +188,7 @@ bool wait_until_nobody_inside() {
       anybody |= i + 1 != self.row &&
                  (tables.threads.at(i)->inside.load(std::memory_order_acquire) & 1) != 0;
     if (!anybody) return true;
-    const timespec pause{0, 100000};
-    nanosleep(&pause, nullptr);
+    sys::sleep_ns(100000);
   }
   return false;
 }

@@ -6,7 +6,8 @@
 // .eh_frame; and for code without call frame information by a checked frame-pointer step.
 //
 // Called by the sampled path and the signal-driven samplers. Threads: any; each walk has its own
-// `Walk`s. Signals: safe. Allocates: no. Blocks: no. errno: kept. Stack: under 1 KiB.
+// `Walk`s. Signals: safe. Allocates: no. Blocks: no. errno: kept. Stack: 0.6 KiB with
+// warm rules, 1.2 KiB for a cold pc.
 // Fails: never; a walk says how it ended.
 #pragma once
 
