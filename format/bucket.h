@@ -10,12 +10,14 @@
 //           keeps the totals as they were in `at_cut`. An operation belongs to the epoch that it
 //           read at its begin: an allocation reads it after the real malloc, a free before the
 //           real free. So no cut holds a free without its allocation.
-// Peak      DumpHeader::rising says that the heap is at its highest right now. The first free
-//           after that clears it and adds one to `peak_epoch`; a bucket's first change in a new
-//           peak epoch keeps its live totals in `at_peak`. A bucket not changed since holds its
-//           value at the peak in its totals. The heap at its peak so costs O(1) a sample.
-// Saved     `at_cut` and `at_peak` are guarded by `saved_version`, odd while they are written.
-//           A target killed there had not changed the totals yet: the totals are the saved value.
+// Peak      DumpHeader::peak_epoch is odd while the heap is at its highest: the totals are the
+//           peak. The first free after that makes it even; from then on a bucket's first change
+//           keeps its totals in `at_peak`. A bucket whose epoch is another one has not changed
+//           since: its totals are its value at the peak. The heap at its peak so costs O(1) a
+//           sample. With several threads, samples in flight at the peak may be on either side.
+// Saved     The words `cut_epoch` and `peak_epoch` are stored after the copy they speak of: in the
+//           dump of a killed target, an equal epoch means a whole copy. A reader beside a running
+//           target also looks at `saved_version`, odd while one of the copies is written.
 // Ordering  (K) lock: acquire CAS <-> release store. (V) release store of `version` <-> acquire
 //           load. (W) the same for `saved_version`.
 // Signals   A handler that interrupted its own thread inside mprof never gets here.

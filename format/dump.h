@@ -138,9 +138,9 @@ struct DumpHeader {
   // The heap's own totals, for the peak; see bucket.h.
   alignas(kCacheLine) std::atomic<int64_t> live_bytes;
   alignas(kCacheLine) std::atomic<int64_t> peak_bytes;
-  std::atomic<uint64_t> peak_epoch;
-  std::atomic<uint32_t> rising;  // 1: the heap is at its peak right now
+  std::atomic<uint64_t> peak_epoch;  // odd: the heap is at its peak right now
   std::atomic<uint32_t> threads_seen;
+  uint32_t reserved1;
   alignas(kCacheLine) std::atomic<uint64_t> lost[kLostReasons];
   std::atomic<uint64_t> first_lost_ticks;
   std::atomic<uint64_t> mapped_growth_failures;  // chunks that could not be added

@@ -50,9 +50,11 @@ void apply_free(HeapTotals& totals, const Weighed& w) {
 
 // (K)
 bool lock(BucketRow* bucket) {
-  return spin_until([&] { return exchange_if(bucket->lock, 0u, 1u); });
+  return spin_until([&] { return take_if(bucket->lock, 0u, 1u); });
 }
 void unlock(BucketRow* bucket) { bucket->lock.store(0, std::memory_order_release); }
+
+bool at_peak(uint64_t peak_epoch) { return (peak_epoch & 1) != 0; }
 
 // Writes to at_cut or at_peak, between two steps of saved_version (W).
 template <class Write>
@@ -73,16 +75,16 @@ void keep_cut(BucketRow* bucket, const HeapTotals& now, uint64_t epoch, Apply&& 
   save(bucket, [&] {
     if (epoch < kept) return apply(bucket->at_cut);
     bucket->at_cut = now;
-    bucket->cut_epoch.store(epoch, std::memory_order_relaxed);
+    bucket->cut_epoch.store(epoch, std::memory_order_release);
   });
 }
 
 void keep_peak(BucketRow* bucket, const HeapTotals& now) {
   const uint64_t epoch = header->peak_epoch.load(std::memory_order_relaxed);
-  if (bucket->peak_epoch.load(std::memory_order_relaxed) == epoch) return;
+  if (at_peak(epoch) || bucket->peak_epoch.load(std::memory_order_relaxed) == epoch) return;
   save(bucket, [&] {
     bucket->at_peak = now;
-    bucket->peak_epoch.store(epoch, std::memory_order_relaxed);
+    bucket->peak_epoch.store(epoch, std::memory_order_release);
   });
 }
 
@@ -105,17 +107,18 @@ bool change(uint32_t number, uint64_t epoch, Apply&& apply) {
 // The heap reaches a new high: from now on, until the first free, the state is the peak.
 void note_growth(int64_t bytes) {
   const int64_t live = add_and_get(header->live_bytes, bytes);
-  if (live <= header->peak_bytes.load(std::memory_order_relaxed)) return;
-  header->peak_bytes.store(live, std::memory_order_relaxed);
-  if (header->rising.load(std::memory_order_relaxed) == 0)
-    header->rising.store(1, std::memory_order_relaxed);
+  int64_t peak = header->peak_bytes.load(std::memory_order_relaxed);
+  if (live <= peak) return;
+  while (live > peak && !replace(header->peak_bytes, peak, live)) {
+  }
+  uint64_t epoch = header->peak_epoch.load(std::memory_order_relaxed);
+  if (!at_peak(epoch)) replace(header->peak_epoch, epoch, epoch + 1);
 }
 
 // Before the first free after a new high: buckets that change from now on keep what they had.
 void leave_peak() {
-  if (header->rising.load(std::memory_order_relaxed) != 0 &&
-      header->rising.exchange(0, std::memory_order_relaxed) != 0)
-    header->peak_epoch.fetch_add(1, std::memory_order_relaxed);
+  uint64_t epoch = header->peak_epoch.load(std::memory_order_relaxed);
+  if (at_peak(epoch)) replace(header->peak_epoch, epoch, epoch + 1);
 }
 
 struct Key {
@@ -176,10 +179,9 @@ bool add_allocation(uint32_t bucket, const HeapSample& sample, uint64_t epoch) {
 bool add_free(uint32_t bucket, const HeapSample& sample, uint64_t epoch) {
   const Weighed w = weigh(sample);
   leave_peak();
-  const bool added =
-      change(bucket, epoch, [&](HeapTotals& totals) { apply_free(totals, w); });
+  if (!change(bucket, epoch, [&](HeapTotals& totals) { apply_free(totals, w); })) return false;
   add_and_get(header->live_bytes, -static_cast<int64_t>(w.bytes));
-  return added;
+  return true;
 }
 
 }  // namespace mprof::preload

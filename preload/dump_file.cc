@@ -56,7 +56,7 @@ constexpr TableShape kShapes[kTables] = {
     {sizeof(format::LiveRow), 4096},    {sizeof(format::ThreadRow), 256},
     {sizeof(format::ModuleRow), 128},   {sizeof(format::LabelRow), 256},
     {1, 65536},                         {sizeof(format::ProfbufHead), 64},
-    {1, 0 /* 16 profbufs of the chosen size */}};
+    {1, 0 /* kFirstProfbufs of the chosen size */}};
 constexpr uint32_t kFirstProfbufs = 4;
 
 // Room for a second or so between two visits of the drainer at default rates; an exact profile
@@ -266,9 +266,9 @@ const char* map_new_file(int fd, const format::Settings& settings) {
 }
 
 // The one line that a user sees when there will be no dump.
-bool give_up(int fd, const char* problem) {
+bool give_up(const char* pattern, int fd, const char* problem) {
   Line line;
-  line << "cannot write the dump " << path << ": " << problem
+  line << "cannot write the dump " << (*path == '\0' ? pattern : path) << ": " << problem
        << "; the program runs unprofiled";
   line.say();
   if (fd >= 0) {
@@ -322,7 +322,9 @@ size_t used_bytes_of(const TableDirectory& directory, uint32_t chunk) {
   return round_up(rows * directory.row_bytes, kPageBytes);
 }
 
-// Frees the unused end of each chunk inside the file and cuts the file behind the last used byte.
+// Frees the unused end of each chunk inside the file and cuts the file behind the last used byte. A
+// thread that claimed a row an instant before tables were frozen may still write it, so some room
+// without disk blocks stays at the end.
 void give_back_unused(int fd) {
   size_t end = format::kHeaderBytes;
   for (const TableDirectory& directory : header->tables) {
@@ -336,6 +338,8 @@ void give_back_unused(int fd) {
       if (used != 0) end = std::max(end, offset + used);
     }
   }
+  end = std::min<size_t>(end + 65536 + header->profbuf_words * 8,
+                         header->file_bytes.load(std::memory_order_relaxed));
   if (sys::ftruncate(fd, end) == 0)
     header->file_bytes.store(end, std::memory_order_relaxed);
 }
@@ -346,13 +350,13 @@ bool create_dump(const format::Settings& settings) {
   char executable[1024];
   sys::readlink("/proc/self/exe", executable, sizeof executable);
   const int fd = open_new_file(settings.out, executable);
-  if (fd < 0) return give_up(fd, strerrordesc_np(-fd));
+  if (fd < 0) return give_up(settings.out, fd, strerrordesc_np(-fd));
   struct stat status;
   if (const int result = sys::fstat(fd, &status); result != 0)
-    return give_up(fd, strerrordesc_np(-result));
+    return give_up(settings.out, fd, strerrordesc_np(-result));
   dump_device = status.st_dev;
   dump_inode = status.st_ino;
-  if (const char* problem = map_new_file(fd, settings)) return give_up(fd, problem);
+  if (const char* problem = map_new_file(fd, settings)) return give_up(settings.out, fd, problem);
   sys::close(fd);
   fill_identity(executable);
   fill_settings(settings);
@@ -400,13 +404,16 @@ void update_clock() {
   header->clock_version.store(version + 2, std::memory_order_release);
 }
 
-bool grow_table(format::TableId table) {
+bool grow_table(format::TableId table, uint64_t seen_capacity) {
   if (ended.load(std::memory_order_relaxed)) return false;
   if (header->mapped_growth_failures.load(std::memory_order_relaxed) >= kMaxGrowthFailures)
     return false;
   // One grower at a time; whoever comes second goes on with the room there is, or declines.
   if (growing.exchange(true, std::memory_order_acquire)) return false;
-  const bool grown = add_chunk(table);
+  const TableDirectory& directory = directory_of(table);
+  const uint32_t chunks = chunks_of(directory);
+  const bool grown = uint64_t{directory.first_rows} << (chunks - 1) != seen_capacity ||
+                     add_chunk(table);
   if (!grown) header->mapped_growth_failures.fetch_add(1, std::memory_order_relaxed);
   growing.store(false, std::memory_order_release);
   return grown;

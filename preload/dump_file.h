@@ -52,20 +52,22 @@ const char* dump_path();
 // Moves DumpHeader::clock_last to now.
 void update_clock();
 
-// One more chunk for the table of `directory`; false if that cannot be had (now).
-bool grow_table(format::TableId table);
+// One more chunk for a table whose capacity the caller saw as `seen_capacity`; true also when
+// another thread was faster. False if that cannot be had (now).
+bool grow_table(format::TableId table, uint64_t seen_capacity);
 
 void count_lost(format::Lost reason);
 
 // A new row of a table, growing it when needed; kNoRow is counted as lost.
 template <class Row>
 uint32_t claim_row(format::Table<Row>& table, format::TableId id, uint32_t count = 1) {
+  const uint64_t capacity = table.capacity();
   uint32_t row = table.claim_run(count);
   if (row != format::kNoRow) [[likely]] {
-    if (table.nearly_full()) [[unlikely]] grow_table(id);
+    if (table.nearly_full()) [[unlikely]] grow_table(id, capacity);
     return row;
   }
-  if (grow_table(id)) row = table.claim_run(count);
+  if (grow_table(id, capacity)) row = table.claim_run(count);
   if (row == format::kNoRow) count_lost(format::Lost::kTableFull);
   return row;
 }

@@ -16,7 +16,7 @@ using namespace mprof::preload;  // the functions below are libc's names, outsid
 
 namespace {
 
-[[gnu::always_inline]] inline void* counted(void* block, size_t bytes, const CallSite& site) {
+[[gnu::always_inline]] inline void* counted(void* block, size_t bytes, CallSite site) {
   if (crosses_sampling_point(bytes)) [[unlikely]] on_alloc(block, bytes, site);
   return block;
 }
@@ -29,7 +29,7 @@ void* leave_arena(void* block, size_t bytes) {
   return moved;
 }
 
-[[gnu::noinline]] void* realloc_sampled(void* old, size_t bytes, const CallSite& site) {
+[[gnu::noinline]] void* realloc_sampled(void* old, size_t bytes, CallSite site) {
   if (in_arena(old)) return counted(leave_arena(old, bytes), bytes, site);
   const Detached detached = detach(old);
   void* block = real.realloc(old, bytes);

@@ -22,8 +22,8 @@ using Nothrow = const void*;
 
 // Without any definition the reference would not have been bound at all without this library.
 template <class... Rest>
-void* forward_new(NewFunction which, const CallSite& site, size_t bytes, Rest... rest) {
-  void* function = real_new_function(which, site.return_address - 1);
+void* forward_new(NewFunction which, CallSite site, size_t bytes, Rest... rest) {
+  void* function = real_new_function(which, site.return_address() - 1);
   if (function == nullptr) [[unlikely]] return malloc(bytes);
   void* block = reinterpret_cast<void* (*)(size_t, Rest...)>(function)(bytes, rest...);
   if (allocator_defines_new() && crosses_sampling_point(bytes)) [[unlikely]]
@@ -32,8 +32,8 @@ void* forward_new(NewFunction which, const CallSite& site, size_t bytes, Rest...
 }
 
 template <class... Rest>
-void forward_delete(NewFunction which, const CallSite& site, void* block, Rest... rest) {
-  void* function = real_new_function(which, site.return_address - 1);
+void forward_delete(NewFunction which, CallSite site, void* block, Rest... rest) {
+  void* function = real_new_function(which, site.return_address() - 1);
   if (function == nullptr) [[unlikely]] return free(block);
   if (allocator_defines_new() && may_be_sampled(block) && !on_free(block)) return;
   reinterpret_cast<void (*)(void*, Rest...)>(function)(block, rest...);

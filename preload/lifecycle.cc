@@ -64,7 +64,7 @@ bool wanted() {
   sys::readlink("/proc/self/exe", path, sizeof path);
   const char* slash = strrchr(path, '/');
   const char* name = slash == nullptr ? path : slash + 1;
-  if (settings.only != nullptr && !listed(settings.only, name)) return false;
+  if (settings.only != nullptr && *settings.only != '\0' && !listed(settings.only, name)) return false;
   return !listed(settings.skip, name);
 }
 
@@ -133,7 +133,9 @@ bool start_recording() {
   return true;
 }
 
-__attribute__((constructor)) void construct() { ready_to_sample(); }
+__attribute__((constructor)) void construct() {
+  if (self.inside == 0) ready_to_sample();
+}
 
 // What is allocated and freed from here on, by destructors of other libraries, still counts in
 // the rows that exist.

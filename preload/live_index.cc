@@ -43,6 +43,12 @@ void LiveIndex::give_all(LiveFreeList& own) {
   while (own.count != 0) push_batch(own);
 }
 
+namespace {
+
+std::atomic_ref<uint32_t> batch_below(LiveRow* row) { return std::atomic_ref(row->batch); }
+
+}  // namespace
+
 // Moves up to kBatchRows rows of `own` to the global list, as one entry.
 void LiveIndex::push_batch(LiveFreeList& own) {
   const uint32_t first = own.first;
@@ -56,7 +62,7 @@ void LiveIndex::push_batch(LiveFreeList& own) {
   uint64_t top = batches_.load(std::memory_order_relaxed);
   uint64_t changed;
   do {
-    head_row->batch = static_cast<uint32_t>(top);
+    batch_below(head_row).store(static_cast<uint32_t>(top), std::memory_order_relaxed);
     changed = ((top >> 32) + 1) << 32 | first;
   } while (!batches_.compare_exchange_weak(top, changed, std::memory_order_release,
                                            std::memory_order_relaxed));  // (G)
@@ -68,7 +74,8 @@ bool LiveIndex::pop_batch(LiveFreeList& own) {
   do {
     if (static_cast<uint32_t>(top) == 0) return false;
     // May read a row that another thread has taken meanwhile; then the tag has changed.
-    const uint32_t below = tables.live.at(static_cast<uint32_t>(top) - 1)->batch;
+    const uint32_t below = batch_below(tables.live.at(static_cast<uint32_t>(top) - 1))
+                               .load(std::memory_order_relaxed);
     changed = ((top >> 32) + 1) << 32 | below;
   } while (!batches_.compare_exchange_weak(top, changed, std::memory_order_acquire,
                                            std::memory_order_acquire));
@@ -84,7 +91,7 @@ namespace {
 bool lock_chain(std::atomic<uint32_t>& head, uint32_t locked_bit, uint32_t* link) {
   return spin_until([&] {
     *link = head.load(std::memory_order_relaxed) & ~locked_bit;
-    return exchange_if(head, *link, *link | locked_bit);
+    return take_if(head, *link, *link | locked_bit);
   });
 }
 

@@ -10,8 +10,8 @@
 // Ordering  (H) head: acquire CAS that sets the lock bit <-> release store that clears it.
 //           (G) global list: release CAS on push <-> acquire load on pop; the upper half of the
 //           word is a tag that grows, against ABA.
-// Fails     insert(): false. remove(): kBusy, and then the row stays until its address is
-//           inserted again or for ever; both are counted by the caller.
+// Fails     insert(): false. remove(): kBusy, and then the row stays until a block with the same
+//           address is freed; both are counted by the caller.
 #pragma once
 
 #include "format/live_table.h"

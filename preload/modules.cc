@@ -181,7 +181,7 @@ void close_if_gone(Slot& slot) {
   const uintptr_t start = slot.start.load(std::memory_order_relaxed);
   const uint32_t row = slot.row.load(std::memory_order_relaxed);
   Object now;
-  if (find_object(tables.modules.at(row)->text_start, &now) && now.start == start &&
+  if (find_object(start, &now) && now.start == start &&
       now.map == map && same_build_id(now, row))
     return;
   slot.map.store(nullptr, std::memory_order_release);

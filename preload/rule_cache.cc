@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "preload/rule_cache.h"
 
-#include <sys/mman.h>
-
 #include <cstddef>
+
+#include "preload/low.h"
 
 namespace mprof::preload {
 
@@ -46,9 +46,8 @@ RuleToken intern_wide_rule(const UnwindRule& rule) {
 
 bool rule_cache_init() {
   if (entries() != nullptr) return true;
-  void* mapped = mmap(nullptr, kMappedBytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (mapped == MAP_FAILED) return false;
+  void* mapped = map_anonymous(kMappedBytes);
+  if (mapped == nullptr) return false;
   // A fresh anonymous page is all zero bits, which is what free entries and rules are.
   rule_cache.entries.store(static_cast<std::atomic<uint64_t>*>(mapped),
                            std::memory_order_release);  // (B)

@@ -11,7 +11,8 @@
 //           computed before a flush and inserted after it, under its own epoch, is never found.
 // Ordering  Entries and wide rules are relaxed: an entry is whole in itself. (A) a wide rule is
 //           published before the entry whose token names it: release store of the entry <->
-//           acquire load in find(). (B) the mapping's address: release in rule_cache_init() <-> acquire.
+//           acquire load in find(). (B) the mapping's address: release in rule_cache_init() <->
+//           acquire.
 #pragma once
 
 #include <atomic>
@@ -36,7 +37,7 @@ static_assert(std::atomic<uint64_t>::is_always_lock_free, "usable in signal hand
 
 extern RuleCache rule_cache;
 
-// Maps the memory (552 KiB, touched only as far as it is used). False: out of memory, and every
+// Maps the memory (544 KiB, touched only as far as it is used). False: out of memory, and every
 // walk computes its rules. Called once at start.
 bool rule_cache_init();
 

@@ -67,24 +67,6 @@ bool make_live(ThreadBlock* thread, void* block, uint32_t bucket, const HeapSamp
   return false;
 }
 
-void sample_allocation(ThreadBlock* thread, void* block, size_t bytes, const CallSite& site) {
-  const uint64_t epoch = operation_epoch();
-  const uint64_t now = ticks();
-  const HeapSample sample{bytes, format::sample_weight(bytes, heap_rate)};
-  const uint32_t stack = capture_stack(thread, site);
-  if (stack == kNoRow) return;
-  const uint32_t bucket =
-      find_bucket(format::BucketKind::kHeap, stack, kNoRow, thread->row_number);
-  if (bucket == kNoRow || !make_live(thread, block, bucket, sample, now)) return;
-  if (!add_allocation(bucket, sample, epoch)) return count_lost(Lost::kContended);
-  record_allocation(thread, bucket, sample, now);
-  if (measure_this(thread->row)) {
-    bump(thread->row->cost_ticks, ticks() - now);
-    bump(thread->row->cost_measured);
-  }
-  bump(thread->row->samples);
-}
-
 Detached take_out(ThreadBlock* thread, void* block) {
   Detached out{};
   out.epoch = operation_epoch();
@@ -103,28 +85,57 @@ Detached take_out(ThreadBlock* thread, void* block) {
   return out;
 }
 
+void sample_allocation(ThreadBlock* thread, void* block, size_t bytes, CallSite site) {
+  const uint64_t epoch = operation_epoch();
+  const uint64_t now = ticks();
+  const HeapSample sample{bytes, format::sample_weight(bytes, heap_rate)};
+  const uint32_t stack = capture_stack(thread, site);
+  if (stack == kNoRow) return;
+  const uint32_t bucket =
+      find_bucket(format::BucketKind::kHeap, stack, kNoRow, thread->row_number);
+  if (bucket == kNoRow || !make_live(thread, block, bucket, sample, now)) return;
+  if (!add_allocation(bucket, sample, epoch)) {
+    take_out(thread, block);  // else its free would be one without an allocation
+    return count_lost(Lost::kContended);
+  }
+  record_allocation(thread, bucket, sample, now);
+  if (measure_this(thread->row)) {
+    bump(thread->row->cost_ticks, ticks() - now);
+    bump(thread->row->cost_measured);
+  }
+  bump(thread->row->samples);
+  if ((thread->row->samples.load(std::memory_order_relaxed) & 1023) == 0) update_clock();
+}
+
 void count_free(ThreadBlock* thread, const Detached& freed) {
-  if (!add_free(freed.bucket, freed.sample, freed.epoch)) count_lost(Lost::kContended);
+  if (!add_free(freed.bucket, freed.sample, freed.epoch)) return count_lost(Lost::kContended);
   record_free(thread, freed, ticks());
   bump(thread->row->sampled_frees);
 }
 
-// The thread's block when samples can be taken here and now. A thread that never allocated a
-// sampled block may free one, so a free registers it, too.
-ThreadBlock* usable_block() {
-  if (self.inside == 0) [[likely]] return own_block();
+// An allocation or free below mprof itself: its own calls do not count; a signal handler's would.
+void note_reentry() {
   if (self.inside == Guard::kAtWork) count_lost(Lost::kReentered);
+}
+
+// The thread's block when a free can be noted here and now. A thread that never allocated a sampled
+// block may free one, so a free registers it, too.
+ThreadBlock* block_for_free() {
+  if (self.inside == 0) [[likely]] return recording() ? own_block() : nullptr;
+  note_reentry();
   return nullptr;
 }
 
 }  // namespace
 
-void on_alloc(void* block, size_t bytes, const CallSite& site) {
+void on_alloc(void* block, size_t bytes, CallSite site) {
   if (block == nullptr) return return_steps(bytes);
+  // Below mprof itself nothing may start or end: a handler can have forked in there.
+  if (self.inside != 0) return ask_again(), note_reentry();
   if (is_off() || (recording() && heap_rate == 0)) return stop_sampling();
   if (in_arena(block) || !ready_to_sample()) return ask_again();
   if (!sample_due(bytes)) return;
-  ThreadBlock* thread = usable_block();
+  ThreadBlock* thread = own_block();
   if (thread == nullptr) return;
   const Guard guard(Guard::kAtWork);
   const ScopedInside inside(thread);
@@ -133,8 +144,7 @@ void on_alloc(void* block, size_t bytes, const CallSite& site) {
 
 bool on_free(void* block) {
   if (in_arena(block)) return false;
-  if (!recording()) return true;
-  ThreadBlock* thread = usable_block();
+  ThreadBlock* thread = block_for_free();
   if (thread == nullptr) return true;
   const Guard guard(Guard::kAtWork);
   const ScopedInside inside(thread);
@@ -144,8 +154,7 @@ bool on_free(void* block) {
 }
 
 Detached detach(void* block) {
-  if (!recording()) return {};
-  ThreadBlock* thread = usable_block();
+  ThreadBlock* thread = block_for_free();
   if (thread == nullptr) return {};
   const Guard guard(Guard::kAtWork);
   const ScopedInside inside(thread);
@@ -154,7 +163,7 @@ Detached detach(void* block) {
 
 void finish_free(const Detached& detached) {
   if (!detached.is_sampled) return;
-  ThreadBlock* thread = usable_block();
+  ThreadBlock* thread = block_for_free();
   if (thread == nullptr) return;
   const Guard guard(Guard::kAtWork);
   const ScopedInside inside(thread);
@@ -163,7 +172,7 @@ void finish_free(const Detached& detached) {
 
 void reattach(void* block, const Detached& detached) {
   if (!detached.is_sampled) return;
-  ThreadBlock* thread = usable_block();
+  ThreadBlock* thread = block_for_free();
   if (thread == nullptr) return;
   const Guard guard(Guard::kAtWork);
   const ScopedInside inside(thread);

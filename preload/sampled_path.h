@@ -13,7 +13,7 @@
 namespace mprof::preload {
 
 // After an allocation that crossed a sampling point; `block` may be null.
-void on_alloc(void* block, size_t bytes, const CallSite& site);
+void on_alloc(void* block, size_t bytes, CallSite site);
 
 // Before the free of a block that may be sampled. False: the block is not the next allocator's
 // and must not be given to it.

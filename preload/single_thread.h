@@ -25,9 +25,18 @@ inline T add_and_get(std::atomic<T>& word, T value) {
   return result;
 }
 
-// compare_exchange with acquire on success.
+// compare_exchange: on failure `seen` is what was there.
 template <class T>
-inline bool exchange_if(std::atomic<T>& word, T expected, T desired) {
+inline bool replace(std::atomic<T>& word, T& seen, T desired) {
+  if (!single_threaded())
+    return word.compare_exchange_weak(seen, desired, std::memory_order_relaxed);
+  word.store(desired, std::memory_order_relaxed);
+  return true;
+}
+
+// Takes a lock: compare_exchange with acquire on success.
+template <class T>
+inline bool take_if(std::atomic<T>& word, T expected, T desired) {
   if (!single_threaded())
     return word.compare_exchange_weak(expected, desired, std::memory_order_acquire,
                                       std::memory_order_relaxed);

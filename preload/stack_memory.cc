@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "preload/stack_memory.h"
 
-#include <errno.h>
-#include <sys/uio.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cstring>
+
+#include "preload/sys.h"
 
 namespace mprof::preload {
 
@@ -25,8 +23,8 @@ StackMemory::StackMemory(const StackBounds& bounds, uintptr_t own_frame, StackWi
 }
 
 bool StackMemory::load_from_window(uintptr_t address, uintptr_t& value) {
-  const bool is_inside = window_.size_bytes >= kWordBytes &&
-                         address - window_.low <= window_.size_bytes - kWordBytes;
+  const bool is_inside =
+      window_.size_bytes >= kWordBytes && address - window_.low <= window_.size_bytes - kWordBytes;
   if (!is_inside && !fill_window(address)) return false;
   memcpy(&value, window_.bytes + (address - window_.low), kWordBytes);
   return true;
@@ -37,12 +35,10 @@ bool StackMemory::fill_window(uintptr_t address) {
   const size_t to_page_end = kPageBytes - address % kPageBytes;
   const size_t wanted = std::max(std::min(sizeof(window_.bytes), to_page_end), kWordBytes);
   if (address + wanted < address) return false;
-  const int saved_errno = errno;
-  if (window_.pid == 0) window_.pid = getpid();
-  iovec to = {window_.bytes, wanted};
-  iovec from = {reinterpret_cast<void*>(address), wanted};
-  const ssize_t got = process_vm_readv(window_.pid, &to, 1, &from, 1, 0);
-  errno = saved_errno;
+  if (window_.pid == 0) window_.pid = sys::getpid();
+  const iovec to = {window_.bytes, wanted};
+  const iovec from = {reinterpret_cast<void*>(address), wanted};
+  const long got = sys::process_vm_readv(window_.pid, &to, &from);
   window_.low = address;
   window_.size_bytes = got > 0 ? static_cast<size_t>(got) : 0;
   return window_.size_bytes >= kWordBytes;

@@ -9,20 +9,20 @@
 
 namespace mprof::preload {
 
-// What a hook knows of its caller. Taken in the hook itself, which has a frame pointer.
+// A hook's own frame, which has a frame pointer: costs the hook no instruction.
 struct CallSite {
-  uintptr_t return_address;
-  const uintptr_t* frame;  // [0] the caller's rbp, [1] the return address
+  const uintptr_t* frame;
+  [[nodiscard]] uintptr_t callers_fp() const { return frame[0]; }
+  [[nodiscard]] uintptr_t return_address() const { return frame[1]; }
+  [[nodiscard]] uintptr_t callers_sp() const { return reinterpret_cast<uintptr_t>(frame + 2); }
 };
-#define MPROF_CALL_SITE()                                              \
-  (::mprof::preload::CallSite{                                         \
-      reinterpret_cast<uintptr_t>(__builtin_return_address(0)),        \
-      static_cast<const uintptr_t*>(__builtin_frame_address(0))})
+#define MPROF_CALL_SITE() \
+  (::mprof::preload::CallSite{static_cast<const uintptr_t*>(__builtin_frame_address(0))})
 
 bool stacks_init();
 size_t stacks_index_bytes();
 
 // The stack of the hook's caller, interned.
-uint32_t capture_stack(ThreadBlock* block, const CallSite& site);
+uint32_t capture_stack(ThreadBlock* block, CallSite site);
 
 }  // namespace mprof::preload

@@ -56,18 +56,27 @@ void give_block(ThreadBlock* block) {
 // All profbufs together stay below this; threads beyond have totals but no events.
 constexpr uint64_t kMaxProfbufBytes = 64 << 20;
 
+template <class Row>
+bool has_room(format::Table<Row>& table, format::TableId id, uint32_t rows) {
+  const uint64_t capacity = table.capacity();
+  return table.used() + rows <= capacity || grow_table(id, capacity);
+}
+
 format::ProfbufHead* make_profbuf(uint32_t owner, uint32_t* number) {
   const uint32_t bytes = header->profbuf_words * 8;
   if ((tables.profbufs.used() + 1) * bytes > kMaxProfbufBytes) return nullptr;
-  // Both tables must agree on numbers, so their rows are claimed under one lock.
+  // Both tables must agree on numbers: rows are claimed under one lock, and only if both have room.
   if (!lock_blocks()) return nullptr;
-  const uint32_t data = claim_row(tables.profbuf_data, format::TableId::kProfbufData, bytes);
-  *number = data == kNoRow ? kNoRow : claim_row(tables.profbufs, format::TableId::kProfbufs);
+  const bool room = has_room(tables.profbufs, format::TableId::kProfbufs, 1) &&
+                    has_room(tables.profbuf_data, format::TableId::kProfbufData, bytes);
+  *number = room ? tables.profbufs.claim() : kNoRow;
+  const uint32_t data = *number == kNoRow ? kNoRow : tables.profbuf_data.claim_run(bytes);
   unlock_blocks();
-  if (*number == kNoRow || data != *number * bytes) return nullptr;
+  if (data == kNoRow) return nullptr;
   format::ProfbufHead* head = tables.profbufs.at(*number);
-  head->owner.store(owner, std::memory_order_release);
-  return head;
+  uint32_t nobody = 0;  // another thread may have taken it over already
+  return head->owner.compare_exchange_strong(nobody, owner, std::memory_order_acquire) ? head
+                                                                                       : nullptr;
 }
 
 format::ProfbufHead* take_profbuf(uint32_t owner, uint32_t* number) {
@@ -75,9 +84,7 @@ format::ProfbufHead* take_profbuf(uint32_t owner, uint32_t* number) {
   for (uint32_t i = 0; i < used; ++i) {
     format::ProfbufHead* head = tables.profbufs.at(i);
     uint32_t nobody = 0;
-    // A row that is being made right now has no owner yet either: its maker's store would take
-    // it away again, so only profbufs that were written before are taken over.
-    if (head->announced != 0 && head->owner.load(std::memory_order_relaxed) == 0 &&
+    if (head->owner.load(std::memory_order_relaxed) == 0 &&
         head->owner.compare_exchange_strong(nobody, owner, std::memory_order_acquire)) {
       *number = i;
       return head;

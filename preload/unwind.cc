@@ -136,8 +136,7 @@ Registers Walker::repeat_steps(Registers at) {
   const DirectRange direct = memory_.direct();
   const WalkedFrame* known = &previous_.frames[match_];
   WalkedFrame* frame = &out_.frames[depth_];
-  const WalkedFrame* const end =
-      known + std::min(previous_count_ - match_, max_depth_ - depth_);
+  const WalkedFrame* const end = known + std::min(previous_count_ - match_, max_depth_ - depth_);
   uintptr_t pc = at.pc;
   uintptr_t fp = at.fp;
   for (; known != end && known->pc == pc; ++known, ++frame) {
@@ -152,8 +151,7 @@ Registers Walker::repeat_steps(Registers at) {
       if (!direct.has(slot)) break;
       caller_fp = load_word(slot);
     }
-    if (kind == StepKind::kFramePointer &&
-        (caller_pc != known[1].pc || caller_fp != known[1].fp)) {
+    if (kind == StepKind::kFramePointer && (caller_pc != known[1].pc || caller_fp != known[1].fp)) {
       break;
     }
     *frame = {pc, known->sp, fp, known->fp_slot, kind};
@@ -271,10 +269,15 @@ void Walker::count_shared() {
 
 bool Walker::find_fp(const Registers& at, const UnwindRule& rule, uintptr_t cfa, uintptr_t& fp) {
   switch (rule.fp_place) {
-    case FpPlace::kSame: fp = at.fp; return true;
-    case FpPlace::kAtCfa: return memory_.load(beside(cfa, rule.fp_offset), fp);
-    case FpPlace::kAtFp: return memory_.load(beside(at.fp, rule.fp_offset), fp);
-    case FpPlace::kLost: break;
+    case FpPlace::kSame:
+      fp = at.fp;
+      return true;
+    case FpPlace::kAtCfa:
+      return memory_.load(beside(cfa, rule.fp_offset), fp);
+    case FpPlace::kAtFp:
+      return memory_.load(beside(at.fp, rule.fp_offset), fp);
+    case FpPlace::kLost:
+      break;
   }
   fp = 0;
   return true;
@@ -291,21 +294,29 @@ StepKind kind_of(const UnwindRule& rule) {
 [[gnu::noinline]] Registers Walker::step_by_rule(Registers at, const UnwindRule& rule) {
   uintptr_t cfa = 0;
   switch (rule.kind) {
-    case RuleKind::kCfaFromSp: cfa = beside(at.sp, rule.cfa_offset); break;
-    case RuleKind::kCfaFromFp: cfa = beside(at.fp, rule.cfa_offset); break;
-    case RuleKind::kCfaStoredAtFp:
-      if (!memory_.load(beside(at.fp, rule.cfa_offset), cfa)) return finish(at, WalkEnd::kUnreadable);
+    case RuleKind::kCfaFromSp:
+      cfa = beside(at.sp, rule.cfa_offset);
       break;
-    case RuleKind::kOutermost: return complete(at);
-    case RuleKind::kSignalFrame: return step_over_signal(at);
-    case RuleKind::kNotCovered: return step_without_information(at);
+    case RuleKind::kCfaFromFp:
+      cfa = beside(at.fp, rule.cfa_offset);
+      break;
+    case RuleKind::kCfaStoredAtFp:
+      if (!memory_.load(beside(at.fp, rule.cfa_offset), cfa))
+        return finish(at, WalkEnd::kUnreadable);
+      break;
+    case RuleKind::kOutermost:
+      return complete(at);
+    case RuleKind::kSignalFrame:
+      return step_over_signal(at);
+    case RuleKind::kNotCovered:
+      return step_without_information(at);
     case RuleKind::kUnsupported:
-    case RuleKind::kNone: return finish(at, WalkEnd::kUnsupportedRule);
+    case RuleKind::kNone:
+      return finish(at, WalkEnd::kUnsupportedRule);
   }
   if (cfa <= at.sp) return finish(at, WalkEnd::kNotAdvancing);
   Registers caller = {0, cfa, 0};
-  if (!memory_.load(cfa - kReturnAddressBytes, caller.pc) ||
-      !find_fp(at, rule, cfa, caller.fp)) {
+  if (!memory_.load(cfa - kReturnAddressBytes, caller.pc) || !find_fp(at, rule, cfa, caller.fp)) {
     return finish(at, WalkEnd::kUnreadable);
   }
   const StepKind kind = kind_of(rule);
@@ -362,8 +373,10 @@ bool Walker::may_be_frame(const Registers& at) const {
   EhFrameTable table;
   switch (find_eh_frame(at.pc - 1, table)) {
     case ObjectLookup::kNoObject:
-    case ObjectLookup::kNoTable: return step_without_information(at);
-    case ObjectLookup::kFound: break;
+    case ObjectLookup::kNoTable:
+      return step_without_information(at);
+    case ObjectLookup::kFound:
+      break;
   }
   CfiRow row;
   const CfiStatus status = find_cfi_row(table, at.pc - 1, row);
@@ -385,10 +398,16 @@ bool Walker::may_be_frame(const Registers& at) const {
 
 bool Walker::cfa_of(const Registers& at, const CfiRow& row, uintptr_t& cfa) {
   switch (row.cfa.place) {
-    case Place::kSp: cfa = at.sp + static_cast<uintptr_t>(row.cfa.operand); return true;
-    case Place::kFp: cfa = at.fp + static_cast<uintptr_t>(row.cfa.operand); return true;
-    case Place::kExpression: return evaluate(at, row.cfa, nullptr, cfa);
-    default: return false;
+    case Place::kSp:
+      cfa = at.sp + static_cast<uintptr_t>(row.cfa.operand);
+      return true;
+    case Place::kFp:
+      cfa = at.fp + static_cast<uintptr_t>(row.cfa.operand);
+      return true;
+    case Place::kExpression:
+      return evaluate(at, row.cfa, nullptr, cfa);
+    default:
+      return false;
   }
 }
 
@@ -397,15 +416,22 @@ bool Walker::register_value(const Registers& at, const RowEntry& entry, uintptr_
                             uintptr_t& value) {
   const uintptr_t beside_cfa = cfa + static_cast<uintptr_t>(entry.operand);
   switch (entry.place) {
-    case Place::kSame: return true;
-    case Place::kAtCfa: return memory_.load(beside_cfa, value);
-    case Place::kCfaPlus: value = beside_cfa; return true;
-    case Place::kValExpression: return evaluate(at, entry, &cfa, value);
+    case Place::kSame:
+      return true;
+    case Place::kAtCfa:
+      return memory_.load(beside_cfa, value);
+    case Place::kCfaPlus:
+      value = beside_cfa;
+      return true;
+    case Place::kValExpression:
+      return evaluate(at, entry, &cfa, value);
     case Place::kExpression: {
       uintptr_t address = 0;
       return evaluate(at, entry, &cfa, address) && memory_.load(address, value);
     }
-    default: value = 0; return true;
+    default:
+      value = 0;
+      return true;
   }
 }
 
@@ -439,9 +465,13 @@ bool is_fp_offset(const RowEntry& entry, bool then_deref, int32_t& offset) {
 
 bool set_fp_rule(const RowEntry& entry, UnwindRule& rule) {
   switch (entry.place) {
-    case Place::kSame: rule.fp_place = FpPlace::kSame; return true;
+    case Place::kSame:
+      rule.fp_place = FpPlace::kSame;
+      return true;
     case Place::kUndefined:
-    case Place::kUnsupported: rule.fp_place = FpPlace::kLost; return true;
+    case Place::kUnsupported:
+      rule.fp_place = FpPlace::kLost;
+      return true;
     case Place::kAtCfa:
       rule.fp_place = FpPlace::kAtCfa;
       rule.fp_offset = static_cast<int32_t>(entry.operand);
@@ -449,7 +479,8 @@ bool set_fp_rule(const RowEntry& entry, UnwindRule& rule) {
     case Place::kExpression:
       rule.fp_place = FpPlace::kAtFp;
       return is_fp_offset(entry, false, rule.fp_offset);
-    default: return false;
+    default:
+      return false;
   }
 }
 
@@ -471,8 +502,7 @@ UnwindRule rule_of(const CfiRow& row) {
   } else if (row.is_signal_frame) {
     rule.kind = RuleKind::kSignalFrame;
   } else if (row.cfa.place == Place::kUnsupported || row.cfa.place == Place::kSame ||
-             return_address.place == Place::kUnsupported ||
-             return_address.place == Place::kSame) {
+             return_address.place == Place::kUnsupported || return_address.place == Place::kSame) {
     rule.kind = RuleKind::kUnsupported;
   } else if (return_address.place != Place::kAtCfa ||
              return_address.operand != -static_cast<int64_t>(kReturnAddressBytes) ||

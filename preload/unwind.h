@@ -62,7 +62,7 @@ enum class StepKind : uint32_t {
 // pc + 1.
 struct WalkedFrame {
   uintptr_t pc;
-  uintptr_t sp;     // the CFA of this frame is the next frame's sp, the return address just below
+  uintptr_t sp;  // the CFA of this frame is the next frame's sp, the return address just below
   uintptr_t fp;
   int32_t fp_slot;  // the caller's rbp is saved at the next frame's sp + fp_slot; 0: unchanged
   StepKind step;
@@ -75,11 +75,11 @@ struct Walk {
   uint32_t count;
   WalkEnd end;
   UnwindMode mode;
-  uint32_t epoch;                 // the rule cache's, when the walk started
+  uint32_t epoch;  // the rule cache's, when the walk started
   // So many outermost frames have the pcs that they had in the previous walk, and both walks end
   // the same way. What was computed for that prefix, from the outermost frame on, holds again.
   uint32_t shared_with_previous;
-  StackWindow window;             // the walker's scratch
+  StackWindow window;                 // the walker's scratch
   WalkedFrame frames[kMaxDepth + 1];  // and one more, whose sp is the last frame's CFA
 };
 

@@ -13,13 +13,13 @@ namespace mprof::preload {
 
 enum class RuleKind : uint8_t {
   kNone = 0,
-  kCfaFromSp,       // CFA = rsp + cfa_offset
-  kCfaFromFp,       // CFA = rbp + cfa_offset
-  kCfaStoredAtFp,   // CFA = the word at rbp + cfa_offset: gcc's frames with realigned stack
-  kOutermost,       // the return address is undefined: nobody called this
-  kSignalFrame,     // the kernel's ucontext_t is at rsp
-  kUnsupported,     // there is information, but it needs a register that is not followed
-  kNotCovered,      // inside a loaded object, but no information: hand-written assembly
+  kCfaFromSp,      // CFA = rsp + cfa_offset
+  kCfaFromFp,      // CFA = rbp + cfa_offset
+  kCfaStoredAtFp,  // CFA = the word at rbp + cfa_offset: gcc's frames with realigned stack
+  kOutermost,      // the return address is undefined: nobody called this
+  kSignalFrame,    // the kernel's ucontext_t is at rsp
+  kUnsupported,    // there is information, but it needs a register that is not followed
+  kNotCovered,     // inside a loaded object, but no information: hand-written assembly
 };
 
 enum class FpPlace : uint8_t {
@@ -70,7 +70,7 @@ inline constexpr RuleToken kInlineToken = 0x8000;
 
 inline constexpr bool is_inline(RuleToken token) { return (token & kInlineToken) != 0; }
 inline constexpr bool token_is_from_fp(RuleToken token) { return (token & 1) != 0; }
-inline constexpr uint32_t token_cfa_offset(RuleToken token) { return (token & 0xffe) << 2; }
+inline constexpr uint32_t token_cfa_offset(RuleToken token) { return (token & 0xffeu) << 2; }
 inline constexpr bool token_saves_fp(RuleToken token) { return (token & 0x7000) != 0; }
 // Relative to the CFA; only when token_saves_fp().
 inline constexpr int32_t token_fp_offset(RuleToken token) { return -8 * ((token >> 12 & 7) + 1); }
@@ -94,7 +94,8 @@ inline constexpr RuleToken inline_token(const UnwindRule& rule) {
   } else if (rule.fp_place != FpPlace::kSame) {
     return 0;
   }
-  return static_cast<RuleToken>(kInlineToken | slot << 12 | rule.cfa_offset >> 2 | (from_fp ? 1 : 0));
+  return static_cast<RuleToken>(kInlineToken | slot << 12 | rule.cfa_offset >> 2 |
+                                (from_fp ? 1 : 0));
 }
 
 }  // namespace mprof::preload

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// A pprof file of any writer -> Profile. For diff, merge, `mprof top FILE`, and tests.
+//
+// Takes     gzip or plain protobuf; repeated numbers packed or not; ids in any order and size;
+//           fields of later versions (skipped).
+// Trust     none. Each count, id and index is checked, and memory is bounded by DecodeLimits
+//           whatever the bytes say.
+// Fails     DecodeError with one line: what is wrong, and at which byte of the decompressed data.
+#pragma once
+
+#include <cstdint>
+#include <stdexcept>
+#include <string_view>
+
+#include "dumper/profile.h"
+
+namespace mprof::dumper {
+
+struct DecodeLimits {
+  uint64_t decompressed_bytes = uint64_t{1} << 30;
+  // Of the Profile, estimated. Needed besides the first limit: a string may be named by many rows,
+  // and an empty row takes two bytes in the file but a hundred in memory.
+  uint64_t profile_bytes = uint64_t{4} << 30;
+};
+
+class DecodeError : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+[[nodiscard]] Profile decode_pprof(std::string_view bytes, const DecodeLimits& limits = {});
+
+}  // namespace mprof::dumper

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+// The drain: moves what the profbufs of a running target hold into the journal beside its dump.
+//
+// Never wakes, stops or blocks the target: it polls, faster the faster the rings fill, and writes
+// a frame when a ring is an eighth full or a second has passed. It ends when the target has ended
+// and the rings are empty. Exactly once, also across its own death: see docs/journal-format.md.
+//
+// Threads   each object belongs to one thread; Drainer runs its own.
+// Fails     DumpError, JournalError: one line, when a dump or its journal cannot be used.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "dumper/dump_reader.h"
+#include "dumper/journal.h"
+
+namespace mprof::dumper {
+
+// Tells whether the process that writes a dump still can: it has ended, or has become another
+// program by exec, which keeps pid and start time but not the mapping.
+class TargetWatch {
+ public:
+  explicit TargetWatch(const Dump& dump);
+  TargetWatch(const TargetWatch&) = delete;
+  TargetWatch& operator=(const TargetWatch&) = delete;
+  ~TargetWatch();
+
+  [[nodiscard]] bool has_ended() const;
+  // Reads /proc/PID/maps, a millisecond for a large program.
+  [[nodiscard]] bool mapping_is_gone() const;
+
+ private:
+  uint32_t pid_;
+  uint64_t start_ticks_;
+  dev_t device_ = 0;
+  ino_t inode_ = 0;
+  int pidfd_ = -1;
+};
+
+// One dump and its journal.
+class DumpDrain {
+ public:
+  explicit DumpDrain(const std::string& dump_path);
+
+  enum class Step {
+    kWaiting,   // nothing due
+    kMoved,     // a frame was written
+    kDiskFull,  // nothing could be written; error() says why
+    kComplete,  // the target has ended and the journal has everything
+  };
+  // Looks once. `flush`: move whatever is there, however little.
+  Step step(bool flush);
+  // When to look again.
+  [[nodiscard]] std::chrono::milliseconds pause() const { return pause_; }
+
+  [[nodiscard]] int error() const { return error_; }
+  [[nodiscard]] uint64_t words_moved() const { return words_moved_; }
+  [[nodiscard]] uint64_t damaged_profbufs() const { return damaged_; }
+  [[nodiscard]] const JournalWriter& journal() const { return journal_; }
+  [[nodiscard]] const std::string& path() const { return path_; }
+  [[nodiscard]] bool target_has_ended() const { return ended_; }
+
+ private:
+  struct Ring {
+    bool seen = false;
+    uint64_t position = 0;         // of the first word that is not in the journal
+    uint64_t dropped_written = 0;  // the last `dropped` that is in the journal
+  };
+  struct Look {
+    double fullest = 0;  // 0 to 1
+    bool news = false;
+  };
+  struct Release {
+    uint32_t row;
+    Ring after;
+  };
+
+  [[nodiscard]] bool target_ended_by_now();
+  void refresh_if_grown();
+  Look look_at_rings();
+  void look_at_ring(uint32_t row, const ProfbufView& view, Look& look);
+  void begin_ring(uint32_t row, const ProfbufView& view);
+  void adapt_pause(double fullest);
+  Step move_all();
+  Step finish();
+  bool collect(FrameBuilder& builder, std::vector<Release>& releases);
+  bool add_ring(uint32_t row, FrameBuilder& builder, std::vector<Release>& releases);
+  void release(const std::vector<Release>& releases);
+  bool write(const FrameBuilder& builder, bool complete);
+  [[nodiscard]] format::ClockPoint clock_now() const;
+
+  std::string path_;
+  Dump dump_;
+  JournalWriter journal_;
+  TargetWatch watch_;
+  std::map<uint32_t, uint64_t> resume_;
+  std::vector<Ring> rings_;
+  uint64_t heads_seen_ = 0;
+  uint64_t data_seen_ = 0;
+  std::chrono::milliseconds pause_{1};
+  std::chrono::steady_clock::time_point last_frame_;
+  std::chrono::steady_clock::time_point last_maps_check_;
+  uint64_t words_moved_ = 0;
+  uint64_t damaged_ = 0;
+  int error_ = 0;
+  bool ended_ = false;
+  bool complete_ = false;
+};
+
+// Drains every dump that appears in a directory, on a thread of its own, for `mprof run`.
+class Drainer {
+ public:
+  // Dumps whose file name matches `pattern` (fnmatch) and that were begun at or after
+  // `since_realtime_ns`.
+  Drainer(std::string directory, std::string pattern, uint64_t since_realtime_ns);
+  Drainer(const Drainer&) = delete;
+  Drainer& operator=(const Drainer&) = delete;
+  ~Drainer();
+
+  void start();
+  // Moves what is there, ends the thread. Dumps of targets that have ended become complete.
+  void stop();
+  // One line for each thing that went wrong. After stop().
+  [[nodiscard]] const std::vector<std::string>& complaints() const { return complaints_; }
+  [[nodiscard]] size_t dumps_seen() const { return dumps_seen_; }
+
+ private:
+  void run();
+  [[nodiscard]] bool directory_changed();
+  void look_for_dumps();
+  void try_dump(const std::string& name);
+  void begin_drain(const std::string& name);
+  bool step_one(const std::string& name, DumpDrain& drain, bool flush);
+  std::chrono::milliseconds step_all(bool flush);
+
+  std::string directory_;
+  std::string pattern_;
+  uint64_t since_realtime_ns_;
+  std::map<std::string, std::unique_ptr<DumpDrain>> drains_;
+  std::set<std::string> settled_;  // names not to look at again
+  std::vector<std::string> complaints_;
+  std::set<std::string> disk_full_said_;
+  std::chrono::nanoseconds scanned_mtime_{-1};
+  bool unfinished_dumps_ = false;  // a file whose header was not there yet
+  size_t dumps_seen_ = 0;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  bool stopping_ = false;  // under mutex_
+  std::thread thread_;
+};
+
+// `mprof drain DUMP`.
+struct DrainCommand {
+  std::string dump_path;
+  bool once = false;    // what the rings hold now, then end
+  bool detach = false;  // go on in the background, without a terminal
+};
+// The exit code. Messages go to stderr.
+int run_drain_command(const DrainCommand& command);
+
+}  // namespace mprof::dumper

@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dumper/journal.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zlib.h>
+#include <zstd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+#include <map>
+#include <utility>
+
+namespace mprof::dumper {
+namespace {
+
+constexpr size_t kSpanHeadWords = sizeof(SpanHead) / sizeof(uint64_t);
+constexpr size_t kFrameIntroWords = 3;  // clock point, number of spans
+constexpr size_t kMaxRawWords = kMaxRawBytes / sizeof(uint64_t);
+// Bytes that the search behind damage may look at more than once. A hostile file can be full of
+// frame heads that each claim the whole rest of it.
+constexpr uint64_t kSearchBudgetBytes = uint64_t{256} << 20;
+constexpr size_t kSearchBlockBytes = 4096;
+
+uint32_t crc_of(const void* bytes, size_t count) {
+  return static_cast<uint32_t>(crc32_z(0, static_cast<const Bytef*>(bytes), count));
+}
+
+uint32_t crc_of_head(const FrameHead& head) {
+  return crc_of(&head.payload_crc, sizeof head - offsetof(FrameHead, payload_crc));
+}
+
+std::string errno_text(int error) { return std::strerror(error); }
+
+bool same_dump(const JournalHeader& a, const JournalHeader& b) {
+  return std::memcmp(&a, &b, sizeof a) == 0;
+}
+
+std::string why_not(const JournalHeader& found, const JournalHeader& expected) {
+  if (found.magic != kJournalMagic) return "it does not begin as a journal does";
+  if (found.version != kJournalVersion)
+    return fmt::format("it has version {}; this mprof reads version {}", found.version,
+                       kJournalVersion);
+  if (found.crc != crc_of(&found, offsetof(JournalHeader, crc)))
+    return "the checksum of its header is wrong";
+  if (found.generation != expected.generation || found.pid != expected.pid)
+    return fmt::format("it belongs to another run (pid {})", found.pid);
+  return "its header does not fit the dump";
+}
+
+size_t pread_fully(int fd, uint64_t offset, void* out, size_t bytes) {
+  size_t done = 0;
+  while (done < bytes) {
+    const ssize_t n = ::pread(fd, static_cast<char*>(out) + done, bytes - done,
+                              static_cast<off_t>(offset + done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    done += static_cast<size_t>(n);
+  }
+  return done;
+}
+
+}  // namespace
+
+std::string journal_path_of(const std::string& dump_path) { return dump_path + ".journal"; }
+
+JournalHeader journal_header_of(const format::DumpHeader& dump) {
+  JournalHeader header{};
+  header.magic = kJournalMagic;
+  header.version = kJournalVersion;
+  header.header_bytes = sizeof header;
+  header.generation = dump.generation;
+  header.start_time_clock_ticks = dump.start_time_clock_ticks;
+  header.pid = dump.pid;
+  header.profbuf_words = dump.profbuf_words;
+  header.crc = crc_of(&header, offsetof(JournalHeader, crc));
+  return header;
+}
+
+FrameBuilder::FrameBuilder(format::ClockPoint clock) : raw_{clock.ticks, clock.monotonic_ns, 0} {}
+
+size_t FrameBuilder::room_words() const {
+  const size_t used = raw_.size() + kSpanHeadWords;
+  return used >= kMaxRawWords ? 0 : kMaxRawWords - used;
+}
+
+std::span<uint64_t> FrameBuilder::add(const SpanHead& head) {
+  const size_t begin = raw_.size();
+  raw_.resize(begin + kSpanHeadWords + (head.to - head.from));
+  std::memcpy(&raw_[begin], &head, sizeof head);
+  ++raw_[2];
+  return std::span(raw_).subspan(begin + kSpanHeadWords);
+}
+
+bool parse_raw_frame(std::span<const uint64_t> raw, JournalFrame& frame) {
+  frame.spans.clear();
+  if (raw.size() < kFrameIntroWords) return false;
+  frame.clock = {raw[0], raw[1]};
+  const uint64_t count = raw[2];
+  raw = raw.subspan(kFrameIntroWords);
+  if (count > raw.size() / kSpanHeadWords) return false;
+  frame.spans.reserve(count);
+  for (uint64_t i = 0; i < count; ++i) {
+    ProfbufSpan span;
+    if (raw.size() < kSpanHeadWords) return false;
+    std::memcpy(&span.head, raw.data(), sizeof span.head);
+    raw = raw.subspan(kSpanHeadWords);
+    const uint64_t words = span.head.to - span.head.from;
+    if (words > raw.size()) return false;
+    span.words = raw.first(words);
+    raw = raw.subspan(words);
+    frame.spans.push_back(span);
+  }
+  return raw.empty();
+}
+
+JournalReader::JournalReader(int fd, std::string path, const JournalHeader& expected)
+    : fd_(fd),
+      path_(std::move(path)),
+      search_budget_bytes_(kSearchBudgetBytes),
+      decompressor_(nullptr) {
+  JournalHeader found{};
+  const size_t bytes = read_at(0, &found, sizeof found);
+  if (bytes < sizeof found)
+    throw JournalError(fmt::format("{}: the journal has {} bytes; its header alone takes {}",
+                                   path_, bytes, sizeof found));
+  if (!same_dump(found, expected))
+    throw JournalError(
+        fmt::format("{}: not the journal of this dump: {}", path_, why_not(found, expected)));
+  decompressor_ = ZSTD_createDCtx();
+}
+
+JournalReader::~JournalReader() { ZSTD_freeDCtx(decompressor_); }
+
+size_t JournalReader::read_at(uint64_t offset, void* out, size_t bytes) const {
+  return pread_fully(fd_, offset, out, bytes);
+}
+
+uint64_t JournalReader::file_bytes() const {
+  struct stat status {};
+  return ::fstat(fd_, &status) == 0 ? static_cast<uint64_t>(status.st_size) : 0;
+}
+
+bool JournalReader::next(JournalFrame& frame) {
+  const uint64_t begin = offset_;
+  for (;;) {
+    if (read_frame_at(offset_, frame) == Verdict::kWhole) {
+      damaged_bytes_ += offset_ - begin;
+      offset_ = end_of_last_frame_;
+      return true;
+    }
+    offset_ = search_budget_bytes_ == 0 ? file_bytes() : find_magic(offset_ + 1);
+    if (offset_ >= file_bytes()) break;
+  }
+  offset_ = std::max(begin, file_bytes());
+  tail_bytes_ = offset_ - begin;
+  return false;
+}
+
+bool JournalReader::read_head_at(uint64_t offset, FrameHead& head) const {
+  return read_at(offset, &head, sizeof head) == sizeof head && head.magic == kFrameMagic &&
+         head.head_crc == crc_of_head(head) && head.file_offset == offset &&
+         head.sequence >= next_sequence_ && head.stored_bytes <= kMaxStoredBytes &&
+         head.raw_bytes <= kMaxRawBytes && head.raw_bytes % sizeof(uint64_t) == 0;
+}
+
+// The lengths come from the file, so memory is asked for only after the file was seen to have the
+// bytes, and the decompressed size is bounded by what the head may claim.
+bool JournalReader::load_payload(uint64_t offset, const FrameHead& head) {
+  if (offset + head.stored_bytes > file_bytes()) return false;
+  stored_.resize(head.stored_bytes);
+  if (read_at(offset, stored_.data(), stored_.size()) != stored_.size()) return false;
+  if (crc_of(stored_.data(), stored_.size()) != head.payload_crc) return false;
+  raw_.resize(head.raw_bytes / sizeof(uint64_t));
+  const size_t got = ZSTD_decompressDCtx(decompressor_, raw_.data(), head.raw_bytes,
+                                         stored_.data(), stored_.size());
+  return ZSTD_isError(got) == 0 && got == head.raw_bytes;
+}
+
+JournalReader::Verdict JournalReader::reject(uint64_t looked_at_bytes) {
+  search_budget_bytes_ -= std::min(search_budget_bytes_, looked_at_bytes);
+  return Verdict::kBad;
+}
+
+JournalReader::Verdict JournalReader::read_frame_at(uint64_t offset, JournalFrame& frame) {
+  FrameHead head;
+  if (!read_head_at(offset, head)) return reject(kSearchBlockBytes);
+  if (!load_payload(offset + sizeof head, head) || !parse_raw_frame(raw_, frame))
+    return reject(kSearchBlockBytes + head.stored_bytes);
+  frame.sequence = head.sequence;
+  frame.complete = (head.flags & kFrameComplete) != 0;
+  missing_frames_ += head.sequence - next_sequence_;
+  next_sequence_ = head.sequence + 1;
+  end_of_last_frame_ = offset + sizeof head + head.stored_bytes;
+  ++frames_;
+  return Verdict::kWhole;
+}
+
+uint64_t JournalReader::find_magic(uint64_t offset) const {
+  char block[kSearchBlockBytes];
+  char magic[sizeof kFrameMagic];
+  std::memcpy(magic, &kFrameMagic, sizeof magic);
+  for (;;) {
+    const size_t bytes = read_at(offset, block, sizeof block);
+    if (bytes < sizeof magic) return offset + bytes;
+    const auto* hit = std::search(block, block + bytes, magic, magic + sizeof magic);
+    if (hit != block + bytes) return offset + static_cast<uint64_t>(hit - block);
+    offset += bytes - (sizeof magic - 1);  // the magic may lie across two blocks
+  }
+}
+
+JournalWriter::JournalWriter(const std::string& path, const JournalHeader& header)
+    : path_(path), compressor_(nullptr) {
+  try {
+    open_file();
+    lock();
+    recover(header);
+  } catch (...) {
+    if (fd_ >= 0) ::close(fd_);
+    throw;
+  }
+  compressor_ = ZSTD_createCCtx();
+  ZSTD_CCtx_setParameter(compressor_, ZSTD_c_compressionLevel, 1);
+}
+
+JournalWriter::~JournalWriter() {
+  ZSTD_freeCCtx(compressor_);
+  ::close(fd_);
+}
+
+void JournalWriter::open_file() {
+  fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
+  if (fd_ < 0 && errno == ELOOP)
+    throw JournalError(fmt::format("{}: is a symbolic link; not followed", path_));
+  if (fd_ < 0)
+    throw JournalError(fmt::format("{}: cannot be opened: {}", path_, errno_text(errno)));
+  struct stat status {};
+  if (::fstat(fd_, &status) != 0 || !S_ISREG(status.st_mode))
+    throw JournalError(fmt::format("{}: is not a regular file; left alone", path_));
+}
+
+void JournalWriter::lock() {
+  if (::flock(fd_, LOCK_EX | LOCK_NB) == 0) return;
+  if (errno == EWOULDBLOCK)
+    throw JournalError(fmt::format("{}: another mprof drain is at work on it", path_));
+  throw JournalError(fmt::format("{}: cannot be locked: {}", path_, errno_text(errno)));
+}
+
+void JournalWriter::recover(const JournalHeader& header) {
+  JournalHeader found{};
+  const size_t bytes = pread_fully(fd_, 0, &found, sizeof found);
+  if (bytes < sizeof found && std::memcmp(&found, &header, bytes) == 0) {
+    write_header(header);  // new, or cut inside its header
+    return;
+  }
+  if (bytes < sizeof found)
+    throw JournalError(fmt::format("{}: is not a journal of mprof; left alone", path_));
+  JournalReader reader(fd_, path_, header);
+  std::map<uint32_t, uint64_t> positions;
+  JournalFrame frame;
+  while (reader.next(frame)) {
+    for (const ProfbufSpan& span : frame.spans) positions[span.head.row] = span.head.to;
+    was_complete_ = frame.complete;
+  }
+  for (const auto& [row, position] : positions) resume_.push_back({row, position});
+  end_ = reader.end_of_last_frame();
+  sequence_ = reader.next_sequence();
+  struct stat status {};
+  if (::fstat(fd_, &status) == 0 && static_cast<uint64_t>(status.st_size) > end_)
+    truncated_bytes_ = static_cast<uint64_t>(status.st_size) - end_;
+  if (truncated_bytes_ != 0 && ::ftruncate(fd_, static_cast<off_t>(end_)) != 0)
+    throw JournalError(fmt::format("{}: cannot be truncated: {}", path_, errno_text(errno)));
+}
+
+void JournalWriter::write_header(const JournalHeader& header) {
+  std::vector<char> bytes(sizeof header);
+  std::memcpy(bytes.data(), &header, sizeof header);
+  const int error = write_at_end(bytes);
+  if (error != 0)
+    throw JournalError(fmt::format("{}: cannot be written: {}", path_, errno_text(error)));
+}
+
+int JournalWriter::append(const FrameBuilder& builder, bool complete) {
+  const std::span<const uint64_t> raw = builder.raw();
+  buffer_.resize(sizeof(FrameHead) + ZSTD_compressBound(raw.size_bytes()));
+  const size_t stored =
+      ZSTD_compress2(compressor_, buffer_.data() + sizeof(FrameHead),
+                     buffer_.size() - sizeof(FrameHead), raw.data(), raw.size_bytes());
+  if (ZSTD_isError(stored) != 0) return ENOMEM;  // the buffer is large enough by construction
+  buffer_.resize(sizeof(FrameHead) + stored);
+  FrameHead head{};
+  head.magic = kFrameMagic;
+  head.flags = complete ? kFrameComplete : 0;
+  head.sequence = sequence_;
+  head.stored_bytes = static_cast<uint32_t>(stored);
+  head.raw_bytes = static_cast<uint32_t>(raw.size_bytes());
+  head.file_offset = end_;
+  head.payload_crc = crc_of(buffer_.data() + sizeof head, stored);
+  head.head_crc = crc_of_head(head);
+  std::memcpy(buffer_.data(), &head, sizeof head);
+  const int error = write_at_end(buffer_);
+  if (error == 0) ++sequence_;
+  return error;
+}
+
+int JournalWriter::write_at_end(const std::vector<char>& bytes) {
+  size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t n = ::pwrite(fd_, bytes.data() + done, bytes.size() - done,
+                               static_cast<off_t>(end_ + done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) {
+      const int error = n == 0 ? ENOSPC : errno;
+      if (::ftruncate(fd_, static_cast<off_t>(end_)) != 0) return errno;
+      return error;
+    }
+    done += static_cast<size_t>(n);
+  }
+  end_ += bytes.size();
+  return 0;
+}
+
+void JournalWriter::sync() const { ::fdatasync(fd_); }
+
+}  // namespace mprof::dumper

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+// The mprof program: one function for each subcommand, a stage a line.
+//
+// Exit code 0 done, 1 failed, 2 bad usage; `mprof run`: that of the program.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <exception>
+#include <filesystem>
+#include <functional>
+
+#include "dumper/doctor.h"
+#include "dumper/double_entry.h"
+#include "dumper/drain.h"
+#include "dumper/find_dump.h"
+#include "dumper/launch.h"
+#include "dumper/options.h"
+#include "dumper/report_info.h"
+#include "dumper/site_name.h"
+#include "dumper/write_profiles.h"
+
+namespace mprof::dumper {
+namespace {
+
+void complain(const std::string& line) { fmt::print(stderr, "mprof: {}\n", line); }
+
+void show_damage(const Dump& dump) {
+  for (const std::string& line : dump.damage())
+    complain(fmt::format("{}: damage: {}", dump.path(), line));
+}
+
+// Damage and not one row of it readable: nothing was usable.
+void require_something(const Dump& dump, const HeapReading& reading) {
+  show_damage(dump);
+  if (reading.buckets.empty() && !dump.damage().empty())
+    throw DumpError(dump.path() + ": nothing in it can be used; see the damage above");
+}
+
+int run_pprof(const Options& options) {
+  int failed = 0;
+  Symbolizer symbolizer(options.symbols);
+  const OutputOptions output = {options.views, options.directory, options.text,
+                                options.symbols.detail};
+  for (const std::string& argument : options.dumps) {
+    try {
+      Dump dump = Dump::open(resolve_dump(argument), Access::kWrite);
+      const HeapReading reading = read_wanted(dump, options.from, options.to);
+      require_something(dump, reading);
+      for (const std::string& path : write_profiles(dump, reading, output, symbolizer))
+        fmt::print("{}\n", path);
+    } catch (const std::exception& error) {
+      complain(error.what());
+      failed = 1;
+    }
+  }
+  return failed;
+}
+
+int run_top(const Options& options) {
+  Dump dump = Dump::open(resolve_dump(options.dumps.front()), Access::kWrite);
+  const HeapReading reading = read_wanted(dump, options.from, options.to);
+  require_something(dump, reading);
+  HeapProfile heap = make_profile(dump, reading, options.top_view);
+  Symbolizer symbolizer(options.symbols);
+  symbolize(heap, symbolizer, options.symbols.detail);
+  TopOptions top;
+  top.sort = options.sort;
+  top.rows = options.rows;
+  top.value_type = options.top_view == HeapView::kAllocs ? "alloc_" : "inuse_";
+  top.value_type += options.objects ? "objects" : "space";
+  top.width_columns = terminal_width_columns(STDOUT_FILENO);
+  fmt::print("{}", format_top(heap.profile, compute_top(heap.profile, top), top));
+  return 0;
+}
+
+int run_info(const Options& options) {
+  Dump dump = Dump::open(resolve_dump(options.dumps.front()), Access::kWrite);
+  const HeapReading reading = read_heap(dump);
+  const DoubleEntry books = check_double_entry(dump);
+  fmt::print("{}", report_info(dump, reading, books.line(dump.clock())));
+  const bool unusable = reading.buckets.empty() && !dump.damage().empty();
+  return unusable ? 1 : 0;
+}
+
+Window window_of(const Dump& dump, const Options& options) {
+  const int64_t end_ns = end_of(dump);
+  Window window = make_window(options.from, options.to, dump.clock(), end_ns);
+  window.to_ns = std::min(window.to_ns, end_ns);
+  return window;
+}
+
+int run_timeline(const Options& options) {
+  const Dump dump = Dump::open(resolve_dump(options.dumps.front()), Access::kRead);
+  const Timeline timeline = make_timeline(dump, window_of(dump, options), options.intervals);
+  fmt::print("{}", options.csv ? timeline_csv(timeline) : timeline_table(timeline, dump.clock()));
+  show_damage(dump);
+  return 0;
+}
+
+int run_lifetimes(const Options& options) {
+  const Dump dump = Dump::open(resolve_dump(options.dumps.front()), Access::kRead);
+  const LifetimeReport report = measure_lifetimes(dump, window_of(dump, options));
+  SiteNames names(dump, options.symbols);
+  const SiteName name_of = [&names](uint32_t bucket) { return names.of_bucket(bucket); };
+  fmt::print("{}", options.csv ? lifetimes_csv(report, name_of)
+                               : lifetimes_table(report, name_of, options.rows, dump.clock()));
+  show_damage(dump);
+  return 0;
+}
+
+int run_drain(const Options& options) {
+  return run_drain_command({resolve_dump(options.dumps.front()), options.once, options.detach});
+}
+
+// What `mprof run` says at the end. A build has thousands of processes; each one that was sampled
+// gets its profiles, and the first few of them a paragraph.
+class RunReport {
+ public:
+  explicit RunReport(const Options& options)
+      : options_(options),
+        output_{options.views, options.directory, false, options.symbols.detail},
+        symbolizer_(options.symbols) {}
+
+  // `always`: the program itself, also if nothing was sampled.
+  void add(const std::string& path, bool always) {
+    Dump dump = Dump::open(path, Access::kWrite);
+    const HeapReading reading = read_heap(dump);
+    if (!always && sum(reading).alloc_samples == 0 && dump.damage().empty()) {
+      ++without_samples_;
+      return;
+    }
+    const auto written = write_profiles(dump, reading, output_, symbolizer_);
+    if (++reported_ > kMaxReported) return;
+    HeapProfile allocs = make_profile(dump, reading, HeapView::kAllocs);
+    symbolize(allocs, symbolizer_, options_.symbols.detail);
+    fmt::print(stderr, "{}  dump     {}\n", report_summary(dump, reading, allocs.profile), path);
+    for (const std::string& file : written) fmt::print(stderr, "  profile  {}\n", file);
+  }
+
+  void finish() const {
+    if (reported_ > kMaxReported)
+      fmt::print(stderr, "and {} more processes; their profiles lie beside their dumps\n",
+                 reported_ - kMaxReported);
+    if (without_samples_ != 0)
+      fmt::print(stderr, "{} processes allocated too little to be sampled; they left dumps and no "
+                         "profiles\n",
+                 without_samples_);
+  }
+
+ private:
+  static constexpr size_t kMaxReported = 8;
+  const Options& options_;
+  OutputOptions output_;
+  Symbolizer symbolizer_;
+  size_t reported_ = 0;
+  size_t without_samples_ = 0;
+};
+
+void explain_no_dump(const std::string& command) {
+  complain("no dump was made, so there is nothing to profile");
+  const std::string path = find_in_path(command);
+  for (const auto& findings : {examine_program(path), examine_settings(path)})
+    for (const Finding& finding : findings)
+      if (finding.is_problem) complain(finding.text);
+}
+
+int run_program(const Options& options) {
+  LaunchOptions launch_options;
+  launch_options.command = options.program;
+  launch_options.environment = options.environment;
+  launch_options.directory = options.directory.empty() ? "." : options.directory;
+  launch_options.drain = options.drain;
+  const LaunchResult result = launch(launch_options);
+  if (!result.failure.empty()) complain(result.failure);
+  for (const std::string& line : result.complaints) complain(line);
+  if (result.failure.empty() && result.dumps.empty()) explain_no_dump(options.program.front());
+  RunReport report(options);
+  for (const std::string& dump : result.dumps) {
+    // The program's exit code is what counts; a profile that cannot be written is said.
+    try {
+      report.add(dump, result.dumps.size() == 1);
+    } catch (const std::exception& error) {
+      complain(error.what());
+    }
+  }
+  report.finish();
+  return result.exit_code;
+}
+
+int run_command(const Options& options) {
+  if (!options.directory.empty()) std::filesystem::create_directories(options.directory);
+  switch (options.command) {
+    case Command::kHelp: fmt::print("{}", options.help); return 0;
+    case Command::kRun: return run_program(options);
+    case Command::kPprof: return run_pprof(options);
+    case Command::kTop: return run_top(options);
+    case Command::kInfo: return run_info(options);
+    case Command::kDoctor: return run_doctor(options.program, options.run_it);
+    case Command::kDrain: return run_drain(options);
+    case Command::kTimeline: return run_timeline(options);
+    case Command::kLifetimes: return run_lifetimes(options);
+  }
+  return 1;
+}
+
+// A report that went into a full disk or a closed pipe has failed.
+int flush_output(int code) {
+  return std::fflush(stdout) == 0 && std::ferror(stdout) == 0 ? code : 1;
+}
+
+int run(int argc, const char* const* argv) {
+  try {
+    return flush_output(run_command(parse_options(argc, argv)));
+  } catch (const UsageError& error) {
+    complain(error.what());
+    return 2;
+  } catch (const std::exception& error) {
+    complain(error.what());
+    return 1;
+  }
+}
+
+}  // namespace
+}  // namespace mprof::dumper
+
+int main(int argc, char** argv) { return mprof::dumper::run(argc, argv); }

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dumper/options.h"
+
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cctype>
+#include <cstring>
+#include <memory>
+
+#include "format/config.h"
+
+#ifndef MPROF_VERSION
+#error "the build defines MPROF_VERSION"
+#endif
+
+namespace mprof::dumper {
+namespace {
+
+constexpr const char* kSymbolWords = "none, names or full";
+
+// What CLI11 fills before it is checked.
+struct Raw {
+  std::string views;  // default: all that there are
+  std::string symbols = "full";
+  std::string sort = "flat";
+  std::string from;
+  std::string to;
+  std::string out_format;
+  bool debuginfod = false;
+  bool peak = false;
+  bool allocs = false;
+  bool no_drain = false;
+  bool no_run = false;
+  std::map<std::string, std::string> settings;  // by variable
+};
+
+// "MPROF_HEAP_RATE" -> "--heap-rate".
+std::string option_of(const char* variable) {
+  std::string name = "--";
+  for (const char* c = variable + strlen("MPROF_"); *c != '\0'; ++c)
+    name += *c == '_' ? '-' : static_cast<char>(std::tolower(static_cast<unsigned char>(*c)));
+  return name;
+}
+
+bool is_switch(const format::SettingInfo& setting) {
+  return strcmp(setting.accepted, "0 or 1") == 0;
+}
+
+void add_setting(CLI::App* run, const format::SettingInfo& setting, Raw& raw) {
+  std::string& value = raw.settings[setting.variable];
+  const std::string meaning =
+      fmt::format("{} ({}; {}{})", setting.meaning, setting.variable, setting.accepted,
+                  *setting.default_text == '\0'
+                      ? std::string()
+                      : fmt::format("; default {}", setting.default_text));
+  if (is_switch(setting))
+    run->add_flag(option_of(setting.variable) + "{1}", value, meaning);
+  else
+    run->add_option(option_of(setting.variable), value, meaning)->type_name("VALUE");
+}
+
+void add_settings(CLI::App* run, Raw& raw) {
+  for (const format::SettingInfo& setting : format::kSettings)
+    if (strcmp(setting.variable, "MPROF_DRAIN") != 0) add_setting(run, setting, raw);
+}
+
+void add_symbol_options(CLI::App* app, Raw& raw) {
+  app->add_option("--symbols", raw.symbols, "none, names (no files and lines) or full");
+  app->add_flag("--debuginfod", raw.debuginfod,
+                "ask the servers in DEBUGINFOD_URLS for debug files");
+}
+
+void add_output_options(CLI::App* app, Options& options, Raw& raw) {
+  app->add_option("-p,--profile", raw.views,
+                  "heap, allocs, peak; separated by commas; default all of them");
+  app->add_option("-o,--output", options.directory, "directory of what is written");
+  add_symbol_options(app, raw);
+}
+
+void add_window(CLI::App* app, Raw& raw) {
+  app->add_option("--from", raw.from,
+                  "begin of a part of the time: 90, 1.5s, 2m after the start, -10s before the end, "
+                  "or a date and time (RFC 3339)");
+  app->add_option("--to", raw.to, "end of it");
+}
+
+CLI::App* add_command(CLI::App& app, const char* name, const char* meaning, Options& options,
+                      Command command) {
+  CLI::App* sub = app.add_subcommand(name, meaning);
+  sub->callback([&options, command] { options.command = command; });
+  return sub;
+}
+
+CLI::Option* add_dump(CLI::App* app, Options& options) {
+  return app->add_option("DUMP", options.dumps, "a dump file, or the pid of a running program")
+      ->required();
+}
+
+void add_run(CLI::App& app, Options& options, Raw& raw) {
+  CLI::App* run = add_command(app, "run", "profile a program: mprof run [options] -- cmd args...",
+                              options, Command::kRun);
+  add_settings(run, raw);
+  add_output_options(run, options, raw);
+  run->add_flag("--no-drain", raw.no_drain, "keep no events: totals only, nothing over time");
+  run->prefix_command();
+}
+
+void add_doctor(CLI::App& app, Options& options, Raw& raw) {
+  CLI::App* doctor = add_command(
+      app, "doctor", "why a profile is empty or partial: mprof doctor -- cmd args...", options,
+      Command::kDoctor);
+  doctor->add_flag("--no-run", raw.no_run, "look at the program without running it");
+  doctor->prefix_command();
+}
+
+void add_pprof(CLI::App& app, Options& options, Raw& raw) {
+  CLI::App* pprof = add_command(app, "pprof", "write profiles for `go tool pprof`", options,
+                                Command::kPprof);
+  add_dump(pprof, options);
+  add_output_options(pprof, options, raw);
+  pprof->add_flag("--text", options.text, "Go's debug=1 text in place of protobuf");
+  add_window(pprof, raw);
+}
+
+void add_top(CLI::App& app, Options& options, Raw& raw) {
+  CLI::App* top = add_command(app, "top", "the functions that memory is spent in", options,
+                              Command::kTop);
+  add_dump(top, options)->expected(1);
+  top->add_option("--sort", raw.sort, "flat or cum")->capture_default_str();
+  top->add_option("-n", options.rows, "rows to show, 0 for all")->capture_default_str();
+  top->add_flag("--peak", raw.peak, "in use when the heap was at its highest");
+  top->add_flag("--allocs", raw.allocs, "all that was allocated, freed since or not");
+  top->add_flag("--objects", options.objects, "count blocks in place of bytes");
+  add_symbol_options(top, raw);
+  add_window(top, raw);
+}
+
+void add_reports(CLI::App& app, Options& options, Raw& raw) {
+  add_dump(add_command(app, "info", "what a dump holds, what is missing, what it cost", options,
+                       Command::kInfo),
+           options)
+      ->expected(1);
+  CLI::App* drain = add_command(app, "drain", "move events into the journal until the program ends",
+                                options, Command::kDrain);
+  add_dump(drain, options)->expected(1);
+  drain->add_flag("--once", options.once, "only what is there now");
+  drain->add_flag("--detach", options.detach, "in the background");
+  CLI::App* timeline =
+      add_command(app, "timeline", "the heap over time", options, Command::kTimeline);
+  add_dump(timeline, options)->expected(1);
+  timeline->add_option("--intervals", options.intervals, "lines to show")->capture_default_str();
+  CLI::App* lifetimes =
+      add_command(app, "lifetimes", "how long blocks lived", options, Command::kLifetimes);
+  add_dump(lifetimes, options)->expected(1);
+  lifetimes->add_option("-n", options.rows, "sites to show")->capture_default_str();
+  add_symbol_options(lifetimes, raw);
+  for (CLI::App* app_over_time : {timeline, lifetimes}) {
+    app_over_time->add_flag("--csv", options.csv, "comma-separated values");
+    add_window(app_over_time, raw);
+  }
+}
+
+std::unique_ptr<CLI::App> make_app(Options& options, Raw& raw) {
+  auto app = std::make_unique<CLI::App>("mprof: heap profiles of any program", "mprof");
+  app->set_version_flag("--version", "mprof " MPROF_VERSION);
+  app->require_subcommand(1);
+  add_run(*app, options, raw);
+  add_pprof(*app, options, raw);
+  add_top(*app, options, raw);
+  add_reports(*app, options, raw);
+  add_doctor(*app, options, raw);
+  return app;
+}
+
+void check_settings(Options& options, const Raw& raw) {
+  for (const auto& [variable, value] : raw.settings) {
+    if (value.empty()) continue;
+    format::Settings scratch;
+    if (!format::apply_setting(scratch, variable.c_str(), value.c_str()))
+      throw UsageError(fmt::format("{} '{}': accepted is {}", option_of(variable.c_str()), value,
+                                   format::find_setting(variable.c_str())->accepted));
+    options.environment[variable] = value;
+  }
+}
+
+SymbolDetail parse_detail(const std::string& word) {
+  if (word == "none") return SymbolDetail::kNone;
+  if (word == "names") return SymbolDetail::kNames;
+  if (word == "full") return SymbolDetail::kFull;
+  throw UsageError(fmt::format("--symbols '{}': accepted is {}", word, kSymbolWords));
+}
+
+TopSort parse_sort(const std::string& word) {
+  if (word == "flat") return TopSort::kFlat;
+  if (word == "cum") return TopSort::kCum;
+  throw UsageError(fmt::format("--sort '{}': accepted is flat or cum", word));
+}
+
+void check_values(Options& options, const Raw& raw) {
+  check_settings(options, raw);
+  if (!raw.views.empty()) options.views = parse_views(raw.views);
+  options.symbols.detail = parse_detail(raw.symbols);
+  options.symbols.use_debuginfod = raw.debuginfod;
+  options.sort = parse_sort(raw.sort);
+  options.drain = !raw.no_drain;
+  options.run_it = !raw.no_run;
+  if (raw.peak && raw.allocs) throw UsageError("--peak and --allocs: only one of them");
+  if (raw.peak) options.top_view = HeapView::kPeak;
+  if (raw.allocs) options.top_view = HeapView::kAllocs;
+  if (!raw.from.empty()) options.from = parse_time("--from", raw.from);
+  if (!raw.to.empty()) options.to = parse_time("--to", raw.to);
+  // A part of the time has no peak.
+  if (raw.views.empty() && (options.from || options.to))
+    options.views = {HeapView::kHeap, HeapView::kAllocs};
+  if (raw.peak && (options.from || options.to))
+    throw UsageError("--peak: a part of the time has no peak; accepted with --from and --to is "
+                     "--allocs");
+}
+
+bool takes_program(const std::string& command) { return command == "run" || command == "doctor"; }
+
+// What stands behind the first "--" belongs to the program and is never looked at here.
+std::vector<std::string> split_off_program(std::vector<std::string>& arguments) {
+  if (arguments.empty() || !takes_program(arguments.front())) return {};
+  const auto dashes = std::find(arguments.begin(), arguments.end(), "--");
+  std::vector<std::string> program(dashes, arguments.end());
+  arguments.erase(dashes, arguments.end());
+  return program;
+}
+
+// `before`: what CLI11 did not know, if the program was given without "--".
+void join_program(Options& options, std::vector<std::string> before,
+                  const std::vector<std::string>& behind) {
+  if (!before.empty() && before.front().starts_with("-"))
+    throw UsageError(fmt::format("{}: no such option; --help lists them", before.front()));
+  const bool keep_dashes = !before.empty();
+  options.program = std::move(before);
+  if (!behind.empty())
+    options.program.insert(options.program.end(), behind.begin() + (keep_dashes ? 0 : 1),
+                           behind.end());
+  if (options.program.empty())
+    throw UsageError("no program given: mprof run [options] -- cmd args...");
+}
+
+void parse(CLI::App& app, std::vector<std::string> arguments) {
+  std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants it
+  app.parse(std::move(arguments));
+}
+
+}  // namespace
+
+Options parse_options(int argc, const char* const* argv) {
+  Options options;
+  Raw raw;
+  const auto app = make_app(options, raw);
+  std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
+  const std::vector<std::string> behind = split_off_program(arguments);
+  try {
+    parse(*app, arguments);
+  } catch (const CLI::CallForHelp&) {
+    const auto chosen = app->get_subcommands();
+    options.help = chosen.empty() ? app->help() : chosen.front()->help();
+    options.command = Command::kHelp;
+    return options;
+  } catch (const CLI::CallForVersion& version) {
+    options.help = std::string(version.what()) + "\n";
+    options.command = Command::kHelp;
+    return options;
+  } catch (const CLI::ParseError& error) {
+    throw UsageError(fmt::format("{}; --help tells what is accepted", error.what()));
+  }
+  if (options.command == Command::kRun || options.command == Command::kDoctor)
+    join_program(options, app->get_subcommands().front()->remaining(), behind);
+  try {
+    check_values(options, raw);
+  } catch (const std::runtime_error& error) {
+    throw UsageError(error.what());
+  } catch (const std::invalid_argument& error) {
+    throw UsageError(error.what());
+  }
+  return options;
+}
+
+}  // namespace mprof::dumper

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command line of mprof, parsed and checked.
+//
+// Fails     UsageError: what is wrong and what is accepted, one line.
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "dumper/heap_profile.h"
+#include "dumper/report_top.h"
+#include "dumper/timeline.h"
+
+namespace mprof::dumper {
+
+struct UsageError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+enum class Command { kHelp, kRun, kPprof, kTop, kInfo, kDoctor, kDrain, kTimeline, kLifetimes };
+
+struct Options {
+  Command command = Command::kHelp;
+  std::string help;                   // kHelp: what to print
+  std::vector<std::string> program;   // run, doctor: command and arguments
+  std::vector<std::string> dumps;     // files or pids
+  std::map<std::string, std::string> environment;  // run: MPROF_* from options
+  std::vector<HeapView> views = {HeapView::kHeap, HeapView::kAllocs, HeapView::kPeak};
+  std::string directory;
+  bool drain = true;
+  bool run_it = true;
+  bool text = false;
+  bool csv = false;
+  bool once = false;
+  bool detach = false;
+  size_t rows = 20;
+  size_t intervals = 40;
+  SymbolOptions symbols;
+  TopSort sort = TopSort::kFlat;
+  HeapView top_view = HeapView::kHeap;
+  bool objects = false;
+  std::optional<TimePoint> from;
+  std::optional<TimePoint> to;
+};
+
+[[nodiscard]] Options parse_options(int argc, const char* const* argv);
+
+}  // namespace mprof::dumper

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dumper/profile_comments.h"
+
+#include <fmt/format.h>
+#include <time.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "dumper/report_top.h"
+
+namespace mprof::dumper {
+namespace {
+
+std::string quoted(const std::string& argument) {
+  constexpr std::string_view kPlain =
+      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./:,@%^";
+  std::string text = argument;
+  std::replace_if(text.begin(), text.end(),
+                  [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
+  if (!text.empty() && text.find_first_not_of(kPlain) == std::string::npos) return text;
+  std::string out = "'";
+  for (const char c : text) {
+    if (c == '\'')
+      out += "'\\''";
+    else
+      out += c;
+  }
+  return out + "'";
+}
+
+std::string rate_line(uint64_t rate) {
+  if (rate == 0) return "heap sampling was off (rate 0)";
+  if (rate == 1) return "every allocation was recorded (rate 1): values are exact";
+  return fmt::format("one heap sample every {} bytes on average; values are unbiased estimates",
+                     rate);
+}
+
+std::string stack_line(const Dump& dump) {
+  const StackCounts counts = stack_counts(dump);
+  return fmt::format(
+      "stacks: unwinder {}, at most {} frames; of {} sampled stacks {} were deeper "
+      "([truncated]) and {} could not be followed to the outermost frame ([incomplete])",
+      unwind_name(dump.header().unwind), dump.header().stack_depth_frames, counts.samples,
+      counts.truncated, counts.incomplete);
+}
+
+std::string peak_line(const HeapReading& reading) {
+  std::string line = "values are the heap when it was at its highest; its parts in use then";
+  line += reading.peak_is_now ? " are those of now: the heap is at its peak" : "";
+  if (reading.peak_moved)
+    line += "; the peak moved while it was read, so parts of two peaks may be mixed";
+  return line;
+}
+
+std::string totals_line(const HeapReading& reading, HeapView view) {
+  const HeapSums sums = sum(reading);
+  if (view == HeapView::kPeak)
+    return fmt::format("total at the peak: {} in {} objects",
+                       estimate_text(sums.peak_bytes, "bytes"),
+                       estimate_text(sums.peak_objects, "count"));
+  return fmt::format("totals with standard error: allocated {} in {} objects; in use {} in {} "
+                     "objects",
+                     estimate_text(sums.alloc_bytes, "bytes"),
+                     estimate_text(sums.alloc_objects, "count"),
+                     estimate_text(sums.live_bytes, "bytes"),
+                     estimate_text(sums.live_objects, "count"));
+}
+
+std::string number(double value, const char* unit) {
+  if (std::string_view(unit) == "bytes") return format_value(value, "bytes", "auto");
+  return fmt::format("{:.0f}", value);
+}
+
+}  // namespace
+
+const char* unwind_name(format::UnwindMode mode) {
+  switch (mode) {
+    case format::UnwindMode::kAuto: return "auto";
+    case format::UnwindMode::kFramePointer: return "fp";
+    case format::UnwindMode::kDwarf: return "dwarf";
+  }
+  return "unknown";
+}
+
+StackCounts stack_counts(const Dump& dump) {
+  StackCounts counts;
+  for (uint64_t row = 0; row < dump.rows(format::TableId::kThreads); ++row) {
+    const auto thread = dump.thread(static_cast<uint32_t>(row));
+    if (!thread) continue;
+    counts.samples += thread->samples;
+    counts.truncated += thread->truncated_stacks;
+    counts.incomplete += thread->incomplete_stacks;
+  }
+  return counts;
+}
+
+std::vector<std::string> loss_lines(const Dump& dump) {
+  std::vector<std::string> lines;
+  for (size_t i = 0; i < format::kLostReasons; ++i)
+    if (const uint64_t count = dump.header().lost[i].load(std::memory_order_relaxed); count != 0)
+      lines.push_back(fmt::format("lost: {} samples ({})", count, format::kLostNames[i]));
+  if (const uint64_t failed = dump.header().mapped_growth_failures; failed != 0)
+    lines.push_back(fmt::format("the dump could not grow {} times (disk full, a limit, or the "
+                                "file was removed)",
+                                failed));
+  const uint64_t since = dump.header().first_lost_ticks.load(std::memory_order_relaxed);
+  if (!lines.empty() && since != 0)
+    lines.push_back(fmt::format(
+        "the first loss was {} after the start",
+        duration_text(static_cast<double>(dump.clock().since_start_ns(since)))));
+  return lines;
+}
+
+std::string estimate_text(const Estimate& estimate, const char* unit) {
+  const std::string value = number(estimate.value, unit);
+  if (estimate.standard_error <= 0) return value;
+  return fmt::format("{} ± {}", value, number(estimate.standard_error, unit));
+}
+
+std::string command_text(const std::vector<std::string>& arguments) {
+  std::string text;
+  for (const std::string& argument : arguments)
+    text += (text.empty() ? "" : " ") + quoted(argument);
+  return text;
+}
+
+std::string duration_text(double ns) {
+  const double seconds = ns / 1e9;
+  if (seconds < 1e-3) return fmt::format("{:.1f} us", ns / 1e3);
+  if (seconds < 1) return fmt::format("{:.1f} ms", ns / 1e6);
+  if (seconds < 120) return fmt::format("{:.2f} s", seconds);
+  const auto whole = static_cast<uint64_t>(std::min(seconds, 1e15));
+  if (seconds < 7200) return fmt::format("{} min {} s", whole / 60, whole % 60);
+  return fmt::format("{} h {} min", whole / 3600, whole / 60 % 60);
+}
+
+std::string time_text(uint64_t realtime_ns) {
+  const auto seconds = static_cast<time_t>(realtime_ns / 1'000'000'000);
+  tm parts{};
+  if (gmtime_r(&seconds, &parts) == nullptr) return "unknown";
+  char text[64];
+  strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S UTC", &parts);
+  return text;
+}
+
+std::vector<std::string> comments_for(const Dump& dump, const HeapReading& reading,
+                                      HeapView view) {
+  std::vector<std::string> lines;
+  lines.push_back(fmt::format("mprof {} profile of process {}, started {}", view_name(view),
+                              dump.header().pid, time_text(dump.header().realtime_start_ns)));
+  lines.push_back("command line: " + command_text(dump.command_line()));
+  lines.push_back(rate_line(dump.header().heap_rate_bytes));
+  lines.push_back(totals_line(reading, view));
+  if (view == HeapView::kPeak) lines.push_back(peak_line(reading));
+  lines.push_back(stack_line(dump));
+  if (!reading.window.empty()) lines.push_back(reading.window);
+  lines.push_back("read: " + describe(reading.cut));
+  for (std::string& line : loss_lines(dump)) lines.push_back(std::move(line));
+  for (const std::string& line : dump.damage()) lines.push_back("damage: " + line);
+  return lines;
+}
+
+}  // namespace mprof::dumper

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dumper/symbolize.h"
+
+#include <elf.h>
+
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+
+#include "dumper/address_map.h"
+#include "dumper/debug_files.h"
+#include "dumper/demangle.h"
+#include "dumper/dwarf_info.h"
+#include "dumper/elf_file.h"
+#include "dumper/symbol_table.h"
+
+namespace mprof::dumper {
+namespace {
+
+constexpr std::string_view kDeleted = " (deleted)";  // the kernel's mark in /proc/PID/maps
+
+// Members are destroyed last to first: what reads a file goes before the file.
+struct Module {
+  ModuleSymbols status = ModuleSymbols::kFileMissing;
+  std::unique_ptr<ElfFile> program;
+  std::unique_ptr<ElfFile> debug;
+  std::unique_ptr<ElfFile> packed;
+  AddressMap code;
+  SymbolTable symbols;
+  std::unique_ptr<DwarfInfo> dwarf;
+  std::unordered_map<uint64_t, std::vector<SymbolFrame>> known;
+};
+
+bool is_vdso(const std::string& path) {
+  return path == "[vdso]" || path.ends_with("linux-vdso.so.1");
+}
+
+ModuleSymbols status_of(FileProblem problem) {
+  switch (problem) {
+    case FileProblem::kRefused:
+      return ModuleSymbols::kRefused;
+    case FileProblem::kNotElf:
+      return ModuleSymbols::kNotElf;
+    case FileProblem::kNone:
+    case FileProblem::kMissing:
+      break;
+  }
+  return ModuleSymbols::kFileMissing;
+}
+
+void append(std::vector<ElfSymbol>& all, std::vector<ElfSymbol> more) {
+  all.insert(all.end(), more.begin(), more.end());
+}
+
+}  // namespace
+
+const char* describe(ModuleSymbols status) {
+  switch (status) {
+    case ModuleSymbols::kOk:
+      return "symbols found";
+    case ModuleSymbols::kFileMissing:
+      return "the file is missing";
+    case ModuleSymbols::kFileReplaced:
+      return "the file has been replaced by another build";
+    case ModuleSymbols::kNoSymbols:
+      return "the file has no symbols";
+    case ModuleSymbols::kNotElf:
+      return "the file is not an x86-64 ELF program or library, or it is damaged";
+    case ModuleSymbols::kRefused:
+      return "the path is not a regular file that this user can read";
+  }
+  return "unknown";
+}
+
+class Symbolizer::Impl {
+ public:
+  explicit Impl(SymbolOptions options) : options_(std::move(options)), debug_files_(options_) {}
+
+  Module& module(const ModuleRef& ref);
+  const std::vector<SymbolFrame>& frames(const ModuleRef& ref, uint64_t vaddr);
+
+ private:
+  void load(const ModuleRef& ref, Module& module);
+  void find_program(const ModuleRef& ref, Module& module) const;
+  bool try_program(const std::string& path, const std::string& wanted_id, bool is_certain,
+                   Module& module) const;
+  void find_debug(const std::string& wanted_id, Module& module);
+  void read_symbols(Module& module) const;
+  void read_dwarf(Module& module);
+  static std::vector<SymbolFrame> look_up(Module& module, uint64_t vaddr);
+
+  SymbolOptions options_;
+  DebugFiles debug_files_;
+  std::unordered_map<std::string, std::unique_ptr<Module>> modules_;
+};
+
+Module& Symbolizer::Impl::module(const ModuleRef& ref) {
+  // A newline cannot be part of a build id, so two modules never share a key.
+  std::unique_ptr<Module>& slot = modules_[ref.build_id_hex + '\n' + ref.path];
+  if (slot == nullptr) {
+    slot = std::make_unique<Module>();
+    if (options_.detail == SymbolDetail::kNone)
+      slot->status = ModuleSymbols::kOk;  // nothing was asked for, nothing is amiss
+    else
+      load(ref, *slot);
+  }
+  return *slot;
+}
+
+void Symbolizer::Impl::load(const ModuleRef& ref, Module& module) {
+  find_program(ref, module);
+  find_debug(normal_build_id(ref.build_id_hex), module);
+  if (module.program == nullptr && module.debug == nullptr) return;
+  read_symbols(module);
+  if (options_.detail == SymbolDetail::kFull) read_dwarf(module);
+  const bool has_any = !module.symbols.empty() || module.dwarf != nullptr;
+  module.status = has_any ? ModuleSymbols::kOk : ModuleSymbols::kNoSymbols;
+}
+
+void Symbolizer::Impl::find_program(const ModuleRef& ref, Module& module) const {
+  const std::string wanted_id = normal_build_id(ref.build_id_hex);
+  if (is_vdso(ref.path)) {
+    // The dump may be from another kernel; only the build id can tell.
+    std::unique_ptr<ElfFile> vdso = ElfFile::own_vdso();
+    if (vdso != nullptr && !wanted_id.empty() && vdso->build_id_hex() == wanted_id)
+      module.program = std::move(vdso);
+    return;
+  }
+  if (ref.path.empty()) return;
+  const std::string path = options_.sysroot + ref.path;
+  if (try_program(path, wanted_id, true, module)) return;
+  if (!path.ends_with(kDeleted)) return;
+  // What is there now is a newer file, or the same one put back: the build id decides.
+  try_program(path.substr(0, path.size() - kDeleted.size()), wanted_id, false, module);
+}
+
+bool Symbolizer::Impl::try_program(const std::string& path, const std::string& wanted_id,
+                                   bool is_certain, Module& module) const {
+  FileProblem problem;
+  std::unique_ptr<ElfFile> file = ElfFile::open(path, problem);
+  if (file == nullptr) {
+    module.status = status_of(problem);
+    return false;
+  }
+  if (!file->is_loadable()) {
+    module.status = ModuleSymbols::kNotElf;
+    return false;
+  }
+  const bool is_right = wanted_id.empty() ? is_certain : file->build_id_hex() == wanted_id;
+  if (!is_right) {
+    module.status = ModuleSymbols::kFileReplaced;
+    return false;
+  }
+  module.program = std::move(file);
+  return true;
+}
+
+void Symbolizer::Impl::find_debug(const std::string& wanted_id, Module& module) {
+  if (module.program == nullptr) {
+    module.debug = debug_files_.by_build_id(wanted_id);
+    return;
+  }
+  const bool wants_dwarf = options_.detail == SymbolDetail::kFull && !module.program->has_dwarf();
+  if (wants_dwarf || !module.program->has_symtab())
+    module.debug = debug_files_.debug_half(*module.program);
+}
+
+void Symbolizer::Impl::read_symbols(Module& module) const {
+  std::vector<ElfSymbol> symbols;
+  if (module.program != nullptr) {
+    append(symbols, module.program->code_symbols(SHT_SYMTAB));
+    append(symbols, module.program->code_symbols(SHT_DYNSYM));
+    module.packed = module.program->packed_symbols();
+  }
+  if (module.packed != nullptr) append(symbols, module.packed->code_symbols(SHT_SYMTAB));
+  if (module.debug != nullptr) append(symbols, module.debug->code_symbols(SHT_SYMTAB));
+  const ElfFile& layout = module.program != nullptr ? *module.program : *module.debug;
+  const std::vector<AddressMap::Range> code = layout.code_ranges();
+  module.symbols = SymbolTable(std::move(symbols), code);
+  module.code = AddressMap(code);
+}
+
+void Symbolizer::Impl::read_dwarf(Module& module) {
+  for (const ElfFile* file : {module.program.get(), module.debug.get()}) {
+    if (file == nullptr || !file->has_dwarf() || module.dwarf != nullptr) continue;
+    module.dwarf = DwarfInfo::open(*file, debug_files_, module.code);
+  }
+}
+
+const std::vector<SymbolFrame>& Symbolizer::Impl::frames(const ModuleRef& ref, uint64_t vaddr) {
+  Module& found = module(ref);
+  const auto [entry, is_new] = found.known.try_emplace(vaddr);
+  if (is_new) entry->second = look_up(found, vaddr);
+  return entry->second;
+}
+
+std::vector<SymbolFrame> Symbolizer::Impl::look_up(Module& module, uint64_t vaddr) {
+  const ElfSymbol* symbol = module.symbols.find(vaddr);
+  const std::string_view elf_name = symbol == nullptr ? "" : symbol->name;
+  std::vector<SymbolFrame> frames;
+  if (module.dwarf != nullptr) frames = module.dwarf->frames(vaddr, elf_name);
+  if (!frames.empty() || elf_name.empty()) return frames;
+  SymbolFrame frame;
+  frame.name = demangle(elf_name);
+  frame.system_name = elf_name;
+  return {std::move(frame)};
+}
+
+Symbolizer::Symbolizer(SymbolOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
+
+Symbolizer::~Symbolizer() = default;
+
+const std::vector<SymbolFrame>& Symbolizer::frames(const ModuleRef& module, uint64_t vaddr) {
+  return impl_->frames(module, vaddr);
+}
+
+ModuleSymbols Symbolizer::status(const ModuleRef& module) { return impl_->module(module).status; }
+
+}  // namespace mprof::dumper

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dumper/write_profiles.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <stdexcept>
+#include <system_error>
+
+#include "dumper/encode_pprof.h"
+#include "dumper/encode_text.h"
+#include "dumper/profile_comments.h"
+
+namespace mprof::dumper {
+namespace {
+
+namespace fs = std::filesystem;
+
+[[noreturn]] void fail(const std::string& path) {
+  throw std::system_error(errno, std::generic_category(), path);
+}
+
+void write_all(int fd, const std::string& bytes, const std::string& path) {
+  for (size_t done = 0; done < bytes.size();) {
+    const ssize_t wrote = write(fd, bytes.data() + done, bytes.size() - done);
+    if (wrote < 0 && errno != EINTR) fail(path);
+    if (wrote > 0) done += static_cast<size_t>(wrote);
+  }
+}
+
+// Renamed into place, so that nobody reads half a profile.
+void write_file(const std::string& path, const std::string& bytes) {
+  std::string temporary = path + ".XXXXXX";
+  const int fd = mkostemp(temporary.data(), O_CLOEXEC);
+  if (fd < 0) fail(path);
+  try {
+    write_all(fd, bytes, path);
+    const mode_t mask = umask(0);
+    umask(mask);
+    if (fchmod(fd, 0666 & ~mask) != 0 || rename(temporary.c_str(), path.c_str()) != 0) fail(path);
+  } catch (...) {
+    unlink(temporary.c_str());
+    close(fd);
+    throw;
+  }
+  close(fd);
+}
+
+// A dump that was found through /proc has no folder that could be written to.
+std::string base_path(const Dump& dump, const std::string& directory) {
+  const bool in_proc = dump.path().starts_with("/proc/");
+  const std::string name = in_proc ? fmt::format("{}.{}.mprof",
+                                                 fs::path(dump.executable()).filename().string(),
+                                                 dump.header().pid)
+                                   : fs::path(dump.path()).filename().string();
+  if (!directory.empty()) return (fs::path(directory) / name).string();
+  return in_proc ? name : dump.path();
+}
+
+// The text form has four columns always; pprof leaves equal ones out.
+void add_alloc_columns(Profile& profile) {
+  if (profile.types.size() != 2) return;
+  profile.types = {{"alloc_objects", "count"}, {"alloc_space", "bytes"},
+                   {"inuse_objects", "count"}, {"inuse_space", "bytes"}};
+  for (Sample& sample : profile.samples) {
+    sample.values = {sample.values[0], sample.values[1], sample.values[0], sample.values[1]};
+    sample.variances.clear();
+  }
+}
+
+std::string write_view(const HeapProfile& heap, const std::string& base, HeapView view,
+                       bool text) {
+  const std::string path =
+      fmt::format("{}.{}.{}", base, view_name(view), text ? "txt" : "pb.gz");
+  if (!text) {
+    write_file(path, encode_pprof(heap.profile));
+    return path;
+  }
+  Profile copy = heap.profile;
+  add_alloc_columns(copy);
+  write_file(path, encode_text(copy, TextKind::kHeap));
+  return path;
+}
+
+std::string window_text(const WindowProfile& profile, int64_t end_ns) {
+  const int64_t to = std::min(profile.window.to_ns, end_ns);
+  std::string text = fmt::format(
+      "events from {} to {} after the start only; in use means allocated in this window and not "
+      "freed in it",
+      duration_text(static_cast<double>(profile.window.from_ns)),
+      duration_text(static_cast<double>(to)));
+  if (profile.health.lost() != 0)
+    text += fmt::format("; {} events were dropped before they could be kept",
+                        profile.health.lost());
+  return text;
+}
+
+}  // namespace
+
+HeapReading read_wanted(Dump& dump, const std::optional<TimePoint>& from,
+                        const std::optional<TimePoint>& to) {
+  HeapReading reading = read_heap(dump);
+  if (!from && !to) return reading;
+  const int64_t end_ns = end_of(dump);
+  const WindowProfile window =
+      profile_of_window(dump, make_window(from, to, dump.clock(), end_ns));
+  if (window.health.events == 0)
+    throw std::runtime_error(dump.path() + ": no events, so no part of the time can be told "
+                             "apart: `mprof run` or MPROF_DRAIN=1 keeps them, `mprof drain` saves "
+                             "the latest ones");
+  for (BucketReading& bucket : reading.buckets) {
+    bucket.totals = bucket.row < window.buckets.size() ? window.buckets[bucket.row].born
+                                                       : format::HeapTotals{};
+    bucket.peak = {};
+  }
+  reading.window = window_text(window, end_ns);
+  return reading;
+}
+
+std::vector<std::string> write_profiles(const Dump& dump, const HeapReading& reading,
+                                        const OutputOptions& options, Symbolizer& symbolizer) {
+  const std::string base = base_path(dump, options.directory);
+  std::vector<std::string> paths;
+  for (const HeapView view : options.views) {
+    if (view == HeapView::kPeak && !reading.window.empty())
+      throw std::runtime_error("-p peak: a part of the time has no peak; accepted with --from and "
+                               "--to are heap and allocs");
+    HeapProfile heap = make_profile(dump, reading, view);
+    symbolize(heap, symbolizer, options.detail);
+    paths.push_back(write_view(heap, base, view, options.text));
+  }
+  return paths;
+}
+
+}  // namespace mprof::dumper

@@ -1,0 +1,57 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Installs the Debian and Ubuntu packages that are missing: install_deps.sh [build|test|bench]...
+# `build` (always included) is what building needs, `test` and `bench` what these need on top.
+# Needs root or sudo only when something is missing.
+set -eu
+
+build_packages='g++ meson ninja-build pkg-config binutils python3
+  libunwind-dev libunwind8 libdw-dev libelf-dev libzstd-dev zlib1g-dev libfmt-dev libiberty-dev
+  libcli11-dev libprotozero-dev'
+# golang-go for `go tool pprof`; the programs that are profiled; the other allocators; setpriv and
+# unshare, for processes with other rights and full disks.
+test_packages='catch2 golang-go clang-format sqlite3 redis-server redis-tools git util-linux
+  libjemalloc-dev libgoogle-perftools-dev libmimalloc-dev libc6-dev'
+bench_packages='heaptrack'
+
+wanted=$build_packages
+for set in "$@"; do
+  case $set in
+    build) ;;
+    test) wanted="$wanted $test_packages" ;;
+    bench) wanted="$wanted $bench_packages" ;;
+    *) echo "install_deps.sh: unknown set '$set'; known: build, test, bench" >&2; exit 2 ;;
+  esac
+done
+
+missing=''
+for package in $wanted; do
+  dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
+    missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+as_root=''
+if [ "$(id -u)" -ne 0 ]; then
+  command -v sudo >/dev/null || {
+    echo "install_deps.sh: needs root or sudo to install:$missing" >&2
+    exit 1
+  }
+  as_root='sudo'
+fi
+
+echo "installing:$missing"
+# Services that come with a package are not wanted here: redis-server would start and take its port.
+policy=/usr/sbin/policy-rc.d
+made_policy=no
+if [ ! -e "$policy" ]; then
+  printf '#!/bin/sh\nexit 101\n' | $as_root tee "$policy" >/dev/null
+  $as_root chmod 755 "$policy"
+  made_policy=yes
+fi
+cleanup() { [ "$made_policy" = no ] || $as_root rm -f "$policy"; }
+trap cleanup EXIT
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
+# Split into words on purpose: a list of packages.
+# shellcheck disable=SC2086
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null

@@ -1,0 +1,92 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Installs what the tests need, builds, runs every test: test.sh [--long]
+# --long adds the suite that takes minutes: 2000 kills. Ends with one line, "N passed, N failed".
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+suites=()
+case ${1:-} in
+  '') ;;
+  --long) suites+=(long) ;;
+  *) echo "usage: test.sh [--long]" >&2; exit 2 ;;
+esac
+
+passed=0
+failed=0
+failures=()
+jobs=$(nproc)
+
+# One thing that passes or fails, with its output.
+step() { # name, command...
+  local name=$1
+  shift
+  printf '\n== %s\n' "$name"
+  if "$@"; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+    failures+=("$name")
+  fi
+}
+
+# Builds a folder of build/ with the given options.
+build() { # folder, options...
+  local folder=$1
+  shift
+  if [ -f "$folder/build.ninja" ]; then
+    meson configure "$folder" "$@" && ninja -C "$folder" -j "$jobs"
+  else
+    meson setup "$folder" "$@" && ninja -C "$folder" -j "$jobs"
+  fi
+}
+
+# Runs suites of a build; each test of them passes or fails.
+run_suites() { # folder, suites...
+  local folder=$1 suite all ok
+  local log=$folder/meson-logs/testlog.json
+  local arguments=()
+  shift
+  for suite in "$@"; do arguments+=(--suite "$suite"); done
+  printf '\n== %s: %s\n' "$folder" "$*"
+  rm -f "$log"
+  meson test -C "$folder" --no-rebuild --print-errorlogs --num-processes "$jobs" "${arguments[@]}"
+  # One line of JSON a test. No log: the tests could not run at all.
+  all=$(grep -c '"result":' "$log") || all=1
+  ok=$(grep -c '"result": "OK"' "$log") || ok=0
+  passed=$((passed + ok))
+  failed=$((failed + all - ok))
+  [ "$all" = "$ok" ] || failures+=("$folder: $*")
+}
+
+finish() {
+  printf '\n'
+  [ "$failed" = 0 ] || printf 'failed: %s\n' "${failures[@]}"
+  printf '%d passed, %d failed\n' "$passed" "$failed"
+  [ "$failed" = 0 ]
+  exit
+}
+
+step 'packages' sh scripts/install_deps.sh test
+[ "$failed" = 0 ] || finish
+
+step 'layers' python3 scripts/check_layers.py
+# Versions of clang-format differ in small things: the one of Debian 12 is the measure.
+if clang-format --version | grep -q 'version 14\.'; then
+  step 'format' sh scripts/format.sh --check
+fi
+
+plain=(--buildtype=release -Ddebug=true -Dtests=true)
+sanitized=(--buildtype=debugoptimized -Dtests=true -Db_lundef=false)
+step 'build' build build/test "${plain[@]}"
+[ "$failed" = 0 ] || finish
+run_suites build/test unit abi stress fuzz
+run_suites build/test e2e "${suites[@]}"
+
+step 'build with ASan and UBSan' build build/asan "${sanitized[@]}" -Db_sanitize=address,undefined
+run_suites build/asan unit stress fuzz
+step 'build with TSan' build build/tsan "${sanitized[@]}" -Db_sanitize=thread
+run_suites build/tsan unit stress
+
+step 'bench smoke' sh scripts/bench.sh --smoke --build build/test
+finish

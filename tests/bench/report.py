@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results as Markdown: the same text for the terminal and for docs/benchmarks.md."""
+
+import os
+import platform
+import re
+import subprocess
+import time
+
+import targets
+from targets import spread_text
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+METHOD = """\
+One session, interleaved: in each round every variant runs once, in an order that rotates and is
+reversed each second round, and ratios are formed inside the round. A workload runs once uncounted
+before its first round. Tables show the median over the rounds and, in parentheses, the quartiles.
+`again` is the program without a library once more: its distance from 1 is the noise.
+
+- Times of the malloc workloads are what the program measures itself, as core time an operation,
+  without its start and end. Programs with one thread are pinned to one core. Times of real programs
+  are wall time from start to end; of redis-server, the time redis-benchmark takes.
+- `pass-through` forwards the malloc family to the next library and does nothing else: the floor of
+  any preloaded profiler. `off` is MPROF_HEAP_RATE=0, `default` is 524288 bytes, `exact` is 1.
+- heaptrack runs through its own command, with its interpreter beside it on the other cores, as its
+  users run it; it does not follow child processes, so for git-repack it and exact mode are
+  measured on `git pack-objects`, which does repack's work. Writing profiles after the end
+  (`mprof pprof`) is not part of any time.
+- Slow profilers (heaptrack and exact mode; gperftools' heap profiler) get less work, and are
+  compared with no library doing that same work.
+- tcmalloc and jemalloc replace the allocator: their samplers (both at 512 KiB) are compared with
+  the same allocator without sampling.
+- Peak memory is the kernel's count for the process (ru_maxrss of wait4); with children, for the
+  largest of them; under heaptrack, the largest of the program and heaptrack's own helper. It
+  includes the pages of a mapped dump.
+- Dumps go to the temporary folder, in a folder that is deleted after each run.
+"""
+
+PACKAGES = ("heaptrack", "libgoogle-perftools4", "libgoogle-perftools4t64", "libjemalloc2",
+            "redis-server", "sqlite3", "git", "python3", "libunwind8")
+
+
+def table(header, rows):
+    widths = [max(len(str(row[i])) for row in [header, *rows]) for i in range(len(header))]
+
+    def line(cells):
+        return "| " + " | ".join(str(c).ljust(w) for c, w in zip(cells, widths)) + " |"
+    return "\n".join([line(header), "|" + "|".join("-" * (w + 2) for w in widths) + "|",
+                      *map(line, rows)])
+
+
+def first_line(*command):
+    try:
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return text.splitlines()[0] if text else "unknown"
+
+
+def cpu_model():
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if line.startswith(("model name", "Model")):
+                return line.split(":", 1)[1].strip()
+    return platform.machine()
+
+
+def distribution():
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return "unknown"
+
+
+def package_versions():
+    found = []
+    for name in PACKAGES:
+        version = first_line("dpkg-query", "-W", "-f=${Version}", name)
+        if version != "unknown":
+            found.append(f"{name} {version}")
+    return ", ".join(found)
+
+
+def describe_machine():
+    """Taken when a session starts and kept with its runs."""
+    memory_kib = int(re.search(r"MemTotal:\s+(\d+)", open("/proc/meminfo").read()).group(1))
+    return {
+        "Date": time.strftime("%Y-%m-%d"),
+        "Machine": f"{len(os.sched_getaffinity(0))} cores, {cpu_model()}, "
+                   f"{memory_kib / 1048576:.0f} GiB",
+        "System": f"{distribution()}, Linux {platform.release()}, "
+                  f"{' '.join(platform.libc_ver())}",
+        "Compiler": first_line("g++", "--version"),
+        "Packages": package_versions(),
+        "Load average at the start": " ".join(f"{load:.2f}" for load in os.getloadavg()),
+    }
+
+
+class Cells:
+    """Cells of one results table: a number, or why there is none."""
+
+    def __init__(self, results):
+        self.results = results
+
+    def _or_reason(self, spread, workload, set_name, variant, digits=2):
+        if spread is not None:
+            return spread_text(spread, digits)
+        return "failed" if self.results.failure(workload, set_name, variant) else "-"
+
+    def ratio(self, workload, set_name, variant, baseline="none", digits=2):
+        spread = self.results.ratio(workload, set_name, variant, baseline)
+        return self._or_reason(spread, workload, set_name, variant, digits)
+
+    def cpu_ratio(self, workload, set_name, variant):
+        spread = self.results.cpu_ratio(workload, set_name, variant, "none")
+        return self._or_reason(spread, workload, set_name, variant, 3)
+
+    def value(self, workload, set_name, variant):
+        spread = self.results.value(workload, set_name, variant)
+        return f"{spread.median:.4g}" if spread else "-"
+
+    def peak(self, workload, set_name, variant):
+        spread = self.results.peak_mib(workload, set_name, variant)
+        return f"{spread.median:.1f}" if spread else "-"
+
+    def more_peak(self, workload, set_name, variant, baseline="none"):
+        spread = self.results.more_peak_mib(workload, set_name, variant, baseline)
+        return self._or_reason(spread, workload, set_name, variant, 1)
+
+
+def sampling_table(cells, names, unit, real):
+    digits = 3 if real else 2
+    header = ["workload", f"no library, {unit}", "again", "pass-through", "off", "default"]
+    header += ["default, CPU time"] if real else ["default / pass-through"]
+
+    def row(name):
+        ratios = [cells.ratio(name, "light", variant, digits=digits)
+                  for variant in ("again", "empty", "off", "default")]
+        last = cells.cpu_ratio(name, "light", "default") if real else \
+            cells.ratio(name, "light", "default", "empty")
+        return [name, cells.value(name, "light", "none"), *ratios, last]
+    return table(header, [row(name) for name in names])
+
+
+def slow_table(cells, names):
+    header = ["workload", "exact", "heaptrack", "heaptrack / exact", "gperftools' heap profiler"]
+    return table(header, [[name,
+                           cells.ratio(name, "slow", "exact"),
+                           cells.ratio(name, "slow", "heaptrack"),
+                           cells.ratio(name, "slow", "heaptrack", "exact"),
+                           cells.ratio(name, "slowest", "heap-profiler")] for name in names])
+
+
+def sampler_table(cells, names):
+    header = ["workload", "mprof default / no library", "tcmalloc's sampler / tcmalloc",
+              "jemalloc's sampler / jemalloc"]
+    return table(header, [[name,
+                           cells.ratio(name, "light", "default"),
+                           cells.ratio(name, "own", "tcmalloc-sampler", "tcmalloc"),
+                           cells.ratio(name, "own", "jemalloc-sampler", "jemalloc")]
+                          for name in names])
+
+
+def memory_table(cells, names):
+    header = ["workload", "no library", "again", "off", "default", "no library, less work",
+              "exact", "heaptrack", "tcmalloc's sampler", "jemalloc's sampler"]
+    return table(header, [[name,
+                           cells.peak(name, "light", "none"),
+                           cells.more_peak(name, "light", "again"),
+                           cells.more_peak(name, "light", "off"),
+                           cells.more_peak(name, "light", "default"),
+                           cells.peak(name, "slow", "none"),
+                           cells.more_peak(name, "slow", "exact"),
+                           cells.more_peak(name, "slow", "heaptrack"),
+                           cells.more_peak(name, "own", "tcmalloc-sampler", "tcmalloc"),
+                           cells.more_peak(name, "own", "jemalloc-sampler", "jemalloc")]
+                          for name in names])
+
+
+def target_table(verdicts):
+    word = {True: "yes", False: "**no**", None: "not measured"}
+    return table(["target", "workload", "measured", "reached", "by"],
+                 [[v.target, v.workload, v.measured, word[v.reached], v.by] for v in verdicts])
+
+
+def summary(verdicts):
+    """One line a target: how many of its workloads reach it."""
+    by_target = {}
+    for verdict in verdicts:
+        by_target.setdefault(verdict.target, []).append(verdict)
+    lines = []
+    for target, members in by_target.items():
+        reached = sum(1 for verdict in members if verdict.reached)
+        lines.append(f"- {target}: {reached} of {len(members)} workloads")
+    return "\n".join(lines)
+
+
+def limits(verdicts):
+    lines = [f"- {v.workload}, {v.target}: {v.by}. {v.limit}" for v in verdicts
+             if v.reached is False]
+    return "\n".join(lines) or "Every measured target is reached."
+
+
+def failures(results):
+    lines = [f"- {workload}, {variant}: {count} runs: {reason}"
+             for (workload, variant, reason), count in results.failures().items()]
+    return "\n".join(lines) or "None."
+
+
+def notes():
+    """Remarks written by hand, kept beside the driver so that a new session does not lose them."""
+    try:
+        with open(os.path.join(HERE, "notes.md"), encoding="utf-8") as file:
+            return file.read().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def render(results, machine, rounds, real_names):
+    cells = Cells(results)
+    names = results.workloads()
+    real = [name for name in names if name in real_names]
+    micro = [name for name in names if name not in real_names]
+    judged = targets.verdicts(results, real_names)
+    facts = "\n".join(f"- {name}: {value}" for name, value in machine.items())
+    counts = ", ".join(f"{set_name} {count}" for set_name, count in rounds.items())
+    sections = [
+        ("Targets", f"{summary(judged)}\n\n{target_table(judged)}"),
+        ("What limits the rest", limits(judged)),
+        ("Notes", notes()),
+        ("Cost of sampling: malloc workloads, times no library",
+         sampling_table(cells, micro, "ns", False) if micro else ""),
+        ("Cost of sampling: real programs, times no library",
+         sampling_table(cells, real, "s", True) if real else ""),
+        ("Every allocation: times no library", slow_table(cells, names)),
+        ("Samplers inside allocators: times the allocator without", sampler_table(cells, names)),
+        ("Peak memory, MiB more than the baseline", memory_table(cells, names)),
+        ("Failed runs", failures(results)),
+        ("Method", METHOD.strip()),
+    ]
+    head = "# Benchmarks\n\nWritten by `scripts/bench.sh`; run it again rather than edit this.\n\n"
+    body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections if text)
+    return f"{head}{facts}\n- Rounds: {counts}\n\n{body}\n"

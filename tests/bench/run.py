@@ -1,0 +1,187 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The benchmark's driver. scripts/bench.sh builds what it needs and calls it."""
+
+import argparse
+import dataclasses
+import fnmatch
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+
+import report
+import session
+import suite as suite_module
+from results import Results
+
+SETS = (suite_module.LIGHT, suite_module.OWN, suite_module.SLOW, suite_module.SLOWEST)
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(prog="scripts/bench.sh", description=(
+        "Measures what mprof costs beside no library, an empty interposer, heaptrack, gperftools "
+        "and the samplers of tcmalloc and jemalloc."))
+    parser.add_argument("--quick", action="store_true", help="a quarter of the work, 3 rounds")
+    parser.add_argument("--only", metavar="PATTERN", action="append",
+                        help="workloads whose name matches, e.g. 'pair-*'; may be repeated")
+    parser.add_argument("--sets", metavar="LIST", default=",".join(SETS),
+                        help=f"comma-separated sets of variants, of {', '.join(SETS)}")
+    parser.add_argument("--rounds", type=int, metavar="N",
+                        help="rounds of the light set (default 11); the others get a third")
+    parser.add_argument("--out", metavar="FILE", help="where the report goes; default "
+                        "docs/benchmarks.md for a whole session, nowhere for any other")
+    parser.add_argument("--raw", metavar="FILE", help="also write every single run, as JSON lines")
+    parser.add_argument("--from", metavar="FILE", dest="from_raw",
+                        help="measure nothing: report again what --raw wrote")
+    parser.add_argument("--smoke", action="store_true",
+                        help="a few milliseconds of every workload; fails only if a run fails")
+    parser.add_argument("--list", action="store_true", help="list the workloads and end")
+    parser.add_argument("--lib", metavar="PATH", help="the libmprof.so to measure")
+    parser.add_argument("--build", metavar="DIR", help="a build folder that is ready")
+    parser.add_argument("--programs", metavar="DIR", help=argparse.SUPPRESS)
+    return checked(parser, parser.parse_args())
+
+
+def checked(parser, options):
+    unknown = [name for name in options.sets.split(",") if name not in SETS]
+    if unknown:
+        parser.error(f"--sets: unknown set '{unknown[0]}', known are {', '.join(SETS)}")
+    if options.rounds is not None and options.rounds < 1:
+        parser.error(f"--rounds: {options.rounds} is not a positive number")
+    if options.lib and not os.path.isfile(options.lib):
+        parser.error(f"--lib: no such file: {options.lib}")
+    # Absolute: the loader looks for a name without a slash in the library folders instead.
+    options.lib = os.path.abspath(options.lib) if options.lib else ""
+    options.programs = os.path.abspath(options.programs or ".")
+    return options
+
+
+def chosen_workloads(options):
+    every = suite_module.all_workloads()
+    if not options.only:
+        return every
+    chosen = [workload for workload in every
+              if any(fnmatch.fnmatch(workload.name, pattern) for pattern in options.only)]
+    if not chosen:
+        sys.exit(f"--only: no workload matches {' '.join(options.only)}; --list shows them all")
+    return chosen
+
+
+def rounds_of_sets(options):
+    light = options.rounds or (3 if options.quick else 11)
+    fewer = max(light // 3, 1 if options.rounds else 2)
+    wanted = options.sets.split(",")
+    return {name: light if name == suite_module.LIGHT else fewer for name in SETS
+            if name in wanted}
+
+
+def progress_line(run):
+    said = f"failed: {run.failure}" if run.failure else f"{run.value:.4g}"
+    print(f"{run.workload:24} {run.set_name:8} {run.variant:17} round {run.round_number + 1:2} "
+          f"{said}", file=sys.stderr, flush=True)
+
+
+class RawFile:
+    """A head line with the machine and the rounds, then a line for each run."""
+
+    def __init__(self, path, machine, rounds):
+        self.file = open(path, "w", encoding="utf-8") if path else None
+        self.write({"machine": machine, "rounds": rounds})
+
+    def write(self, record):
+        if self.file:
+            print(json.dumps(record), file=self.file, flush=True)
+
+    @staticmethod
+    def read(path):
+        with open(path, encoding="utf-8") as file:
+            head = json.loads(file.readline())
+            runs = [session.Run(**json.loads(line)) for line in file]
+        return runs, head["machine"], head["rounds"]
+
+
+def measure(options, suite):
+    rounds = rounds_of_sets(options)
+    machine = report.describe_machine()
+    raw = RawFile(options.raw, machine, rounds)
+    runs = []
+
+    def on_run(run):
+        runs.append(run)
+        raw.write(dataclasses.asdict(run))
+        progress_line(run)
+    variants = suite_module.all_variants(options.lib, passthrough(options))
+    session.run_session(suite, chosen_workloads(options), variants, rounds, on_run)
+    return runs, machine, rounds
+
+
+def passthrough(options):
+    return os.path.join(options.programs, "passthrough.so")
+
+
+def smoke(options, suite):
+    """Every workload once under each mprof variant. Says nothing about time, and fails for none."""
+    failed = 0
+    variants = [variant for variant in
+                suite_module.all_variants(options.lib, passthrough(options))
+                if variant.set_name == suite_module.SMOKE]
+    for workload in chosen_workloads(options):
+        start_s = time.monotonic()
+        runs = [session.run_once(suite, workload, variant, 0) for variant in variants]
+        bad = [run for run in runs if run.failure]
+        failed += len(bad)
+        print(f"{workload.name:24} {'FAILED' if bad else 'ok':6} "
+              f"{time.monotonic() - start_s:5.1f} s")
+        for run in bad:
+            print(f"    {run.variant}: {run.failure}")
+    return 1 if failed else 0
+
+
+def write_report(options, text):
+    path = options.out
+    partial = options.quick or options.only or options.sets != ",".join(SETS)
+    if path is None and not (partial or options.from_raw):
+        path = os.path.join(report.HERE, "..", "..", "docs", "benchmarks.md")
+    print(text)
+    if path:
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+        print(f"written: {os.path.relpath(path)}", file=sys.stderr)
+
+
+def report_again(options):
+    runs, machine, rounds = RawFile.read(options.from_raw)
+    write_report(options, report.render(Results(runs), machine, rounds, real_names()))
+    return 0
+
+
+def real_names():
+    return {workload.name for workload in suite_module.all_workloads() if workload.unit == "s"}
+
+
+def main():
+    options = parse_arguments()
+    if options.list:
+        print("\n".join(workload.name for workload in suite_module.all_workloads()))
+        return 0
+    if options.from_raw:
+        return report_again(options)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that scratch folders are deleted
+    data = tempfile.mkdtemp(prefix="mprof-bench-data-")
+    try:
+        suite = suite_module.Suite(options.programs, data, 4 if options.quick else 1)
+        if options.smoke:
+            return smoke(options, suite)
+        runs, machine, rounds = measure(options, suite)
+        write_report(options, report.render(Results(runs), machine, rounds, real_names()))
+        return 0
+    finally:
+        shutil.rmtree(data, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

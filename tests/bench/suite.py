@@ -1,0 +1,293 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is measured: the variants (which profiler, set up how) and the workloads (what runs)."""
+
+import dataclasses
+import glob
+import os
+import shutil
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+# A set is interleaved as a whole and its members are only compared with each other. Slow profilers
+# get sets of their own with less work to do, and a baseline run with exactly that work.
+LIGHT, OWN, SLOW, SLOWEST, SMOKE = "light", "own", "slow", "slowest", "smoke"
+DIVISOR = {LIGHT: 1, OWN: 4, SLOW: 20, SLOWEST: 200}
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    name: str
+    set_name: str
+    baseline: str
+    preload: str = ""
+    settings: tuple = ()  # NAME=VALUE; {scratch} is a folder that is deleted after the run
+    prefix: tuple = ()  # command words in front of the program
+    missing: str = ""  # why it cannot run here, or nothing
+    leaves: str = ""  # files in the scratch folder without which it did not profile
+
+
+def find_library(name):
+    places = ["/usr/lib/*/", "/usr/lib64/", "/usr/lib/", "/usr/local/lib/"]
+    for place in places:
+        for path in sorted(glob.glob(place + name)):
+            return path
+    return ""
+
+
+def preloading(name, set_name, baseline, library, wanted, *settings, leaves=""):
+    missing = "" if library and os.path.exists(library) else f"{wanted} not found"
+    return Variant(name, set_name, baseline, library, settings, missing=missing, leaves=leaves)
+
+
+def mprof(name, set_name, library, *settings, leaves="*.mprof"):
+    out = "MPROF_OUT={scratch}/%e.%p.mprof"
+    return preloading(name, set_name, "none", library, library or "libmprof.so", out, *settings,
+                      leaves=leaves)
+
+
+def all_variants(library, passthrough):
+    tcmalloc = find_library("libtcmalloc.so.4")
+    jemalloc = find_library("libjemalloc.so.2")
+    exact = "MPROF_HEAP_RATE=1"
+    heaptrack = shutil.which("heaptrack")
+    return [
+        Variant("none", LIGHT, "none"),
+        Variant("again", LIGHT, "none"),
+        preloading("empty", LIGHT, "none", passthrough, "passthrough.so"),
+        mprof("off", LIGHT, library, "MPROF_HEAP_RATE=0", leaves=""),
+        mprof("default", LIGHT, library),
+        preloading("tcmalloc", OWN, "tcmalloc", tcmalloc, "libtcmalloc.so.4"),
+        preloading("tcmalloc-sampler", OWN, "tcmalloc", tcmalloc, "libtcmalloc.so.4",
+                   "TCMALLOC_SAMPLE_PARAMETER=524288"),
+        preloading("jemalloc", OWN, "jemalloc", jemalloc, "libjemalloc.so.2"),
+        preloading("jemalloc-sampler", OWN, "jemalloc", jemalloc, "libjemalloc.so.2",
+                   "MALLOC_CONF=prof:true,lg_prof_sample:19,prof_prefix:{scratch}/jeprof"),
+        Variant("none", SLOW, "none"),
+        mprof("exact", SLOW, library, exact),
+        Variant("heaptrack", SLOW, "none", prefix=("heaptrack", "-o", "{scratch}/heaptrack"),
+                missing="" if heaptrack else "heaptrack not found", leaves="heaptrack*"),
+        Variant("none", SLOWEST, "none"),
+        preloading("heap-profiler", SLOWEST, "none", tcmalloc, "libtcmalloc.so.4",
+                   "HEAPPROFILE={scratch}/heapprofile", leaves="heapprofile*"),
+        Variant("none", SMOKE, "none"),
+        mprof("default", SMOKE, library),
+        mprof("exact", SMOKE, library, exact),
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Micro:
+    """A program of this folder; the result is nanoseconds of core time an operation."""
+
+    name: str
+    program: str
+    arguments: tuple
+    operations: int
+    threads: int = 1
+    unit = "ns"
+
+    def command(self, suite, set_name):
+        operations = self.operations // DIVISOR.get(set_name, 1) // suite.shrink
+        if set_name == SMOKE:
+            operations = 20000
+        return [os.path.join(suite.programs, self.program), *self.arguments,
+                "--ops", str(max(operations, 10000))]
+
+    def settings(self, suite):
+        # With one thread the core is chosen, so that no migration falls into the time.
+        return [f"WORKLOAD_CPU={suite.cores[-1]}"] if self.threads == 1 else []
+
+
+@dataclasses.dataclass(frozen=True)
+class Real:
+    """A program of the machine; the result is seconds. `sizes` is the work of each set."""
+
+    name: str
+    needs: str
+    sizes: dict
+    make_command: object
+    environment: tuple = ()
+    unit = "s"
+
+    def command(self, suite, set_name):
+        if shutil.which(self.needs) is None:
+            raise FileNotFoundError(f"{self.needs} not found")
+        size = self.sizes[set_name]
+        if isinstance(size, int) and set_name != SMOKE:
+            size = max(size // suite.shrink, 1)
+        return self.make_command(suite, set_name, size)
+
+    def settings(self, suite):
+        return list(self.environment)
+
+
+@dataclasses.dataclass
+class Suite:
+    programs: str  # folder of the built programs
+    data: str  # folder for inputs, made once
+    shrink: int = 1  # --quick: that many times less work
+
+    def __post_init__(self):
+        self.cores = sorted(os.sched_getaffinity(0))
+
+
+def sizes(light, own, slow, slowest, smoke):
+    return {LIGHT: light, OWN: own, SLOW: slow, SLOWEST: slowest, SMOKE: smoke}
+
+
+SQL = """
+CREATE TABLE a(id INTEGER PRIMARY KEY, k INT, s TEXT);
+CREATE TABLE b(id INTEGER PRIMARY KEY, a_id INT, v REAL, t TEXT);
+BEGIN;
+WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c WHERE i < {rows})
+  INSERT INTO a SELECT i, (i*7919)%1000, printf('name-%08d-%s', (i*104729)%{rows}, hex(i*i)) FROM c;
+WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c WHERE i < 2*{rows})
+  INSERT INTO b SELECT i, (i*31)%{rows}+1, i*0.5, 'tag' || (i%97) FROM c;
+COMMIT;
+CREATE INDEX a_k ON a(k); CREATE INDEX a_s ON a(s);
+CREATE INDEX b_a ON b(a_id); CREATE INDEX b_t ON b(t, v);
+SELECT a.k, count(*), sum(b.v), max(a.s) FROM a JOIN b ON b.a_id = a.id
+  GROUP BY a.k ORDER BY 3 DESC LIMIT 5;
+SELECT t, group_concat(substr(s, 1, 12)) IS NOT NULL FROM b JOIN a ON a.id = b.a_id
+  GROUP BY t LIMIT 3;
+SELECT count(DISTINCT upper(s) || t) FROM a JOIN b ON b.a_id = a.id;
+UPDATE a SET s = s || '-x' WHERE k < 300;
+SELECT count(*) FROM a WHERE s LIKE '%7%x';
+"""
+
+
+def sqlite_command(suite, _set_name, rows):
+    script = os.path.join(suite.data, f"rows-{rows}.sql")
+    if not os.path.exists(script):
+        with open(script, "w", encoding="ascii") as file:
+            file.write(SQL.format(rows=rows))
+    return ["sqlite3", "-init", "/dev/null", ":memory:", f".read {script}"]
+
+
+def python_command(_suite, _set_name, rounds):
+    # The distribution's interpreter itself: a version manager's wrapper would be profiled instead.
+    python = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
+    return [python, os.path.join(HERE, "allocate_much.py"), str(rounds)]
+
+
+def ask_gxx(question):
+    return subprocess.run(["g++", question], capture_output=True, text=True,
+                          check=True).stdout.strip()
+
+
+def cc1plus_command(suite, _set_name, arguments):
+    multiarch = ask_gxx("-print-multiarch")
+    return [ask_gxx("-print-prog-name=cc1plus"), "-quiet",
+            *(["-imultiarch", multiarch] if multiarch else []),
+            "-D_GNU_SOURCE", "-std=gnu++20", *arguments.split(),
+            os.path.join(HERE, "compile_me.cc"), "-o", os.path.join(suite.data, "compile_me.s")]
+
+
+def write_history(out, commits):
+    """A history of changes to 200 text files, the same on every machine, for git fast-import."""
+    import random
+    rng = random.Random(1)
+    files = {f"d{i % 17}/f{i}.txt": [f"line {j} {rng.random()}" for j in range(120)]
+             for i in range(200)}
+    names = sorted(files)
+    for number in range(commits):
+        message = f"commit {number}"
+        out.write(f"commit refs/heads/master\nmark :{number + 1}\n"
+                  f"committer A <a@example.org> {1600000000 + number * 60} +0000\n"
+                  f"data {len(message)}\n{message}\n")
+        if number:
+            out.write(f"from :{number}\n")
+        for name in names if number == 0 else rng.sample(names, 6):
+            lines = files[name]
+            for _ in range(5):
+                lines[rng.randrange(len(lines))] = f"line {rng.random()} of {number}"
+            body = "\n".join(lines) + "\n"
+            out.write(f"M 644 inline {name}\ndata {len(body)}\n{body}\n")
+
+
+def git_repository(suite, commits):
+    path = os.path.join(suite.data, f"git-{commits}")
+    if not os.path.exists(path):
+        quiet = dict(check=True, env={**os.environ, **dict(GIT_ENVIRONMENT)})
+        subprocess.run(["git", "init", "-q", "--bare", path], **quiet)
+        history = os.path.join(suite.data, "history")
+        with open(history, "w", encoding="ascii") as file:
+            write_history(file, commits)
+        with open(history, encoding="ascii") as file:
+            subprocess.run(["git", f"--git-dir={path}", "fast-import", "--quiet"], stdin=file,
+                           **quiet)
+        os.remove(history)
+    return path
+
+
+def git_log_command(suite, _set_name, commits):
+    return ["git", f"--git-dir={git_repository(suite, commits)}", "log", "-p", "--stat",
+            "--find-renames", "master"]
+
+
+def git_repack_command(suite, set_name, commits):
+    repository = git_repository(suite, commits)
+    git = ["git", f"--git-dir={repository}", "-c", "pack.threads=1"]
+    if set_name == SLOW:
+        # The process that does repack's work: heaptrack does not follow children.
+        return [*git, "pack-objects", "--all", "--no-reuse-delta", "--no-reuse-object", "-q",
+                os.path.join(suite.data, "packed")]
+    return [*git, "repack", "-adfq"]
+
+
+GIT_ENVIRONMENT = (("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_PAGER", "cat"), ("HOME", "/nonexistent"))
+GIT_SETTINGS = tuple(f"{name}={value}" for name, value in GIT_ENVIRONMENT)
+REDIS_TESTS = "set,get,incr,lpush,lrange_100,hset,sadd,zadd"
+
+
+def redis_command(_suite, _set_name, requests):
+    return ["redis-server", str(requests)]  # session.py adds the port and drives the load
+
+
+def micro(name, test, operations, threads=1, program="malloc_micro"):
+    arguments = ("--test", test, "--threads", str(threads))
+    return Micro(f"{name}-{threads}", program, arguments, operations, threads)
+
+
+def deep(depth, frame_pointers, size_bytes, operations):
+    label = f"depth-{depth}-{'fp' if frame_pointers else 'nofp'}-{size_bytes}"
+    program = "deep_stack_fp" if frame_pointers else "deep_stack_nofp"
+    return Micro(label, program, ("--depth", str(depth), "--size", str(size_bytes)), operations)
+
+
+def all_workloads():
+    million = 1000000
+    threaded = "malloc_threads"
+    return [
+        micro("pair", "pair", 60 * million),
+        micro("pair", "pair", 80 * million, 8),
+        micro("fixed", "fixed", 30 * million),
+        micro("fixed", "fixed", 50 * million, 8),
+        micro("logmix", "logmix", 6 * million),
+        micro("logmix", "logmix", 7 * million, 8),
+        micro("realloc", "realloc", 50 * million),
+        micro("realloc", "realloc", 80 * million, 8),
+        micro("larson", "larson", 60 * million, 8, threaded),
+        micro("larson", "larson", 50 * million, 64, threaded),
+        micro("xmalloc", "xmalloc", 12 * million, 8, threaded),
+        micro("xfree", "xfree", 12 * million, 2),
+        micro("xfree", "xfree", 15 * million, 8),
+        *(deep(depth, frame_pointers, size, operations)
+          for depth, operations in ((30, 20 * million), (100, 8 * million))
+          for frame_pointers in (True, False)
+          for size in (256, 16384)),
+        Real("sqlite3", "sqlite3", sizes(120000, 120000, 60000, 15000, 300), sqlite_command),
+        Real("redis-server", "redis-server", sizes(100000, 100000, 50000, 8000, 200),
+             redis_command),
+        Real("python3", "python3", sizes(100, 100, 30, 2, 1), python_command,
+             ("PYTHONMALLOC=malloc", "PYTHONHASHSEED=0")),
+        Real("cc1plus", "g++", sizes("-O0 -DBENCH_TAGS=2", "-O0 -DBENCH_TAGS=2",
+                                     "-fsyntax-only -DBENCH_TAGS=0",
+                                     "-fsyntax-only -DBENCH_TAGS=0",
+                                     "-fsyntax-only -DBENCH_TAGS=0"), cc1plus_command),
+        Real("git-log", "git", sizes(1500, 1500, 500, 100, 5), git_log_command, GIT_SETTINGS),
+        Real("git-repack", "git", sizes(1500, 1500, 500, 100, 5), git_repack_command,
+             GIT_SETTINGS),
+    ]

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The drainer is killed, stopped and started again while the program runs: no gap, no duplicate."""
+
+import random
+import signal
+import subprocess
+import time
+
+import harness
+import storm_truth
+
+
+class Drainer(harness.Case):
+    SECONDS = 6
+
+    def drain(self, dump, *options):
+        process = subprocess.Popen(
+            [harness.MPROF, "drain", dump, *options],
+            env=harness.clean_environment(), cwd=self.dir,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
+        self.addCleanup(self._end, process)
+        return process
+
+    def disturb(self, target, dump):
+        """Kills, stops and continues drainers at random until the target has ended."""
+        chance, drains = random.Random(5), 0
+        while target.poll() is None:
+            drainer = self.drain(dump)
+            drains += 1
+            time.sleep(chance.uniform(0.01, 0.25))
+            if chance.random() < 0.4:
+                drainer.send_signal(signal.SIGSTOP)
+                time.sleep(chance.uniform(0.05, 0.4))
+                if chance.random() < 0.5:
+                    drainer.send_signal(signal.SIGCONT)
+                    time.sleep(chance.uniform(0.01, 0.2))
+            drainer.kill()
+            drainer.wait()
+        return drains
+
+    def check_events(self, dump, counters):
+        """Delivered + dropped = produced, in the words of the program and of the buckets."""
+        info = self.info(dump)
+        events, truth = info["events"], storm_truth.read(counters)
+        self.assertEqual(events["delivered"] + events["dropped"], events["produced"], events)
+        self.assertEqual((events["gaps"], events["damaged"]), (0, 0), events)
+        whole = self.profile(dump, "allocs").total()
+        calls = 2 * whole["alloc_objects"] - whole["inuse_objects"]
+        self.assertEqual(events["produced"], calls)
+        self.assertGreaterEqual(whole["alloc_objects"], truth.allocs_ended)
+        return events
+
+    def test_disturbed(self):
+        counters = self.dir / "counters"
+        target = self.start_under(harness.target("storm"), 8, counters, self.SECONDS)
+        dump = self.wait_for(self.dumps, "the dump appears")[0]
+        drains = self.disturb(target, dump)
+        self.assertEqual(target.wait(), 0)
+        self.assertGreater(drains, 10)
+        self.mprof_ok("drain", dump)
+        events = self.check_events(dump, counters)
+        print(f"{drains} drainers: {events}")
+        # The same once more finds nothing new.
+        self.mprof_ok("drain", dump)
+        self.assertEqual(self.check_events(dump, counters), events)
+
+    def test_target_killed_too(self):
+        counters = self.dir / "counters"
+        target = self.start_under(harness.target("storm"), 8, counters)
+        dump = self.wait_for(self.dumps, "the dump appears")[0]
+        drainer = self.drain(dump)
+        time.sleep(1)
+        target.kill()
+        target.wait()
+        self.assertEqual(drainer.wait(timeout=30), 0)
+        events = self.info(dump)["events"]
+        self.assertEqual((events["gaps"], events["damaged"]), (0, 0), events)
+        # Each of the eight threads may have been between its bucket and its ring.
+        difference = events["produced"] - events["delivered"] - events["dropped"]
+        self.assertTrue(-8 <= difference <= 8, events)
+
+    def test_never_drained_until_the_end(self):
+        counters = self.dir / "counters"
+        self.run_under(harness.target("storm"), 4, counters, "0.5")
+        dump = self.only_dump()
+        self.mprof_ok("drain", dump)
+        events = self.check_events(dump, counters)
+        self.assertGreater(events["delivered"], 0)
+
+
+if __name__ == "__main__":
+    harness.main()

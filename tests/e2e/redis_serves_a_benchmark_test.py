@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""redis-server (jemalloc, threads, shutdown by command) under redis-benchmark."""
+
+import socket
+import subprocess
+
+import harness
+from real_program import RealProgram
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Redis(RealProgram):
+    def client(self, port, *command):
+        return self.run_plain("redis-cli", "-p", port, *command)
+
+    def is_up(self, port):
+        return self.client(port, "ping").stdout.strip() == "PONG"
+
+    def serve(self, start):
+        """Starts a server, uses it, shuts it down: what its client saw, and its exit code."""
+        port = free_port()
+        server = start("redis-server", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", ".")
+        self.wait_for(lambda: self.is_up(port), "redis-server answers")
+        load = self.run_plain(
+            "redis-benchmark", "-p", port, "-t", "set,get,lpush,lrange_100,hset,sadd,zadd",
+            "-n", "8000", "-c", "20", "-P", "16", "-r", "10000", "-d", "1000", "-q",
+        )
+        self.assertEqual(load.returncode, 0, load)
+        self.assertNotIn("ERR", load.stdout + load.stderr)
+        self.client(port, "set", "key", "value" * 1000)
+        seen = [
+            self.client(port, "get", "key").stdout,
+            self.client(port, "no-such-command").stdout,
+            self.client(port, "config", "get", "maxmemory-policy").stdout,
+        ]
+        self.client(port, "shutdown", "nosave")
+        return seen, server.wait(timeout=30)
+
+    def start_plain(self, *args):
+        process = subprocess.Popen(
+            args, cwd=self.dir, env=harness.clean_environment(), stdout=subprocess.DEVNULL
+        )
+        self.addCleanup(self._end, process)
+        return process
+
+    def test_redis(self):
+        plain = self.serve(self.start_plain)
+        under = self.serve(lambda *args: self.start_under(*args, rate=self.rate))
+        self.assertEqual(under, plain)
+        self.check_profile(self.only_dump(), ["aeMain", "processCommand", "readQueryFromClient", "main"])
+
+
+if __name__ == "__main__":
+    harness.main()

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`mprof run`: runs a command under the library, forwards what happens, writes profiles, sums up."""
+
+import json
+import signal
+import subprocess
+
+import harness
+
+
+class Run(harness.Case):
+    def run_command(self, *args, options=(), **more):
+        return self.mprof("run", *options, "--", *args, **more)
+
+    def test_output_and_exit_code(self):
+        script = "cat; echo out; echo err >&2; exit 42"
+        run = self.run_command("sh", "-c", script, input="in\n")
+        self.assertEqual(run.returncode, 42, run)
+        self.assertTrue(run.stdout.startswith("in\nout\n"), run)
+        self.assertIn("err\n", run.stderr)
+        # Only what the command wrote is on stdout: pipes stay usable.
+        self.assertEqual(run.stdout, "in\nout\n")
+
+    def test_profiles_and_summary(self):
+        run = self.run_command(harness.target("truth"), "2", options=["--heap-rate", "1"])
+        self.assertEqual(run.returncode, 0, run)
+        truth = json.loads(run.stdout)["sites"]
+        (heap,) = self.dir.glob("*.heap.pb.gz")
+        profile = harness.Profile(heap)
+        self.assertEqual(
+            profile.below("truth::site<1000ul>")["alloc_objects"], truth["1000"]["alloc_objects"]
+        )
+        self.assertIn(heap.name, run.stderr)
+        self.assertLess(len(run.stderr.splitlines()), 30)
+        self.go_pprof("-top", heap)
+
+    def test_double_entry(self):
+        """Where nothing was dropped, the journal's events add up to the buckets, and info says so."""
+        self.run_command(harness.target("truth"), "2", options=["--heap-rate", "64k"])
+        dump = self.only_dump()
+        events = self.info(dump)["events"]
+        self.assertEqual(events["dropped"], 0, events)
+        self.assertEqual(events["delivered"], events["produced"], events)
+        self.assertTrue(events["equal"], events)
+        self.assertRegex(self.mprof_ok("info", dump).stdout, r"(?i)equal")
+
+    def test_signals_are_forwarded(self):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            with self.subTest(number):
+                script = f"trap 'echo got; exit 9' {number.name[3:]}; echo ready; while :; do sleep 0.05; done"
+                process = subprocess.Popen(
+                    [harness.MPROF, "run", "--", "sh", "-c", script], cwd=self.dir, text=True,
+                    env=harness.clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                )
+                self.addCleanup(self._end, process)
+                self.assertEqual(process.stdout.readline(), "ready\n")
+                process.send_signal(number)
+                self.assertEqual(process.stdout.read(), "got\n")
+                self.assertEqual(process.wait(timeout=30), 9)
+
+    def test_killed_command(self):
+        """As a shell says it: 128 and the signal."""
+        run = self.run_command(harness.target("ends"), "kill", options=["--heap-rate", "1"])
+        self.assertEqual(run.returncode, 128 + signal.SIGKILL, run)
+        (heap,) = self.dir.glob("*.heap.pb.gz")
+        self.assert_site(harness.Profile(heap), "known_amount", 100, 123400, 60, 74040)
+
+    def test_children_are_profiled(self):
+        self.run_command(harness.target("children"), "spawn", options=["--heap-rate", "1"])
+        heaps = [harness.Profile(p) for p in self.dir.glob("*.heap.pb.gz")]
+        self.assertEqual(sum(p.below("child_allocates")["alloc_objects"] for p in heaps), 30)
+        self.assertEqual(sum(p.below("parent_after")["alloc_objects"] for p in heaps), 20)
+
+
+if __name__ == "__main__":
+    harness.main()

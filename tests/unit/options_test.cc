@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dumper/options.h"
+
+#include "tests/unit/catch.h"
+
+using namespace mprof::dumper;  // NOLINT: a test of that namespace
+
+namespace {
+
+Options parse(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "mprof");
+  return parse_options(static_cast<int>(arguments.size()), arguments.data());
+}
+
+std::string error_of(std::vector<const char*> arguments) {
+  try {
+    (void)parse(std::move(arguments));
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  return "";
+}
+
+using Words = std::vector<std::string>;
+
+}  // namespace
+
+TEST_CASE("options: what stands behind -- is the program's") {
+  const Options options = parse({"run", "--heap-rate", "1", "-o", "d", "--", "ls", "-p", "--", "x"});
+  CHECK(options.command == Command::kRun);
+  CHECK(options.program == Words{"ls", "-p", "--", "x"});
+  CHECK(options.directory == "d");
+  CHECK(options.environment.at("MPROF_HEAP_RATE") == "1");
+  CHECK(options.drain);
+}
+
+TEST_CASE("options: the dashes may be left out") {
+  const Options options = parse({"run", "--no-drain", "ls", "-l", "--", "x"});
+  CHECK(options.program == Words{"ls", "-l", "--", "x"});
+  CHECK_FALSE(options.drain);
+}
+
+TEST_CASE("options: each setting is an option with the same rules") {
+  CHECK(parse({"run", "--mmap", "--", "x"}).environment.at("MPROF_MMAP") == "1");
+  CHECK(parse({"run", "--mmap=0", "--", "x"}).environment.at("MPROF_MMAP") == "0");
+  CHECK(parse({"run", "--unwind", "fp", "--", "x"}).environment.at("MPROF_UNWIND") == "fp");
+  CHECK(parse({"run", "--", "x"}).environment.empty());
+  CHECK(error_of({"run", "--unwind", "best", "--", "x"}) ==
+        "--unwind 'best': accepted is auto, fp or dwarf");
+  CHECK(error_of({"run", "--stack-depth", "257", "--", "x"}) ==
+        "--stack-depth '257': accepted is 1 to 256");
+  CHECK_FALSE(error_of({"run", "--out", "%q", "--", "x"}).empty());
+}
+
+TEST_CASE("options: wrong usage names what is wrong") {
+  CHECK(error_of({"run", "--bogus", "--", "x"}).find("--bogus") == 0);
+  CHECK(error_of({"run"}).find("no program given") == 0);
+  CHECK_FALSE(error_of({}).empty());
+  CHECK_FALSE(error_of({"pprof"}).empty());
+  CHECK(error_of({"pprof", "-p", "cpu", "d"}).find("'cpu'") != std::string::npos);
+  CHECK(error_of({"pprof", "--symbols", "all", "d"}) ==
+        "--symbols 'all': accepted is none, names or full");
+  CHECK(error_of({"top", "--sort", "up", "d"}) == "--sort 'up': accepted is flat or cum");
+  CHECK(error_of({"top", "--peak", "--allocs", "d"}).find("only one") != std::string::npos);
+  CHECK(error_of({"top", "--peak", "--from", "1s", "d"}).find("no peak") != std::string::npos);
+}
+
+TEST_CASE("options: a part of the time has no peak to write") {
+  CHECK(parse({"pprof", "d"}).views.size() == 3);
+  CHECK(parse({"pprof", "--from", "1s", "d"}).views ==
+        std::vector<HeapView>{HeapView::kHeap, HeapView::kAllocs});
+}
+
+TEST_CASE("options: help and version are printed, not errors") {
+  CHECK(parse({"--version"}).help.find("mprof ") == 0);
+  CHECK(parse({"--help"}).help.find("doctor") != std::string::npos);
+  CHECK(parse({"run", "--help"}).help.find("MPROF_HEAP_RATE") != std::string::npos);
+}
