@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The malloc family: one TLS test, else the real call.
+// The malloc family: one TLS test, else a jump to the real function.
 //
-// An allocation is counted after the real call, a free before it, so that a block's address is
-// never in the hands of two threads while mprof knows it. The block's size is what was asked for.
-// malloc_usable_size is not hooked: a program reaches the allocator's own.
+// The countdown comes before the real call, the sample after it; a free is noted before the real
+// call: so a block's address is never in the hands of two threads while mprof knows it. Steps that
+// an allocation took and then failed are no bias: the process of sampling points has no memory.
+// The block's size is what was asked for. malloc_usable_size is not hooked: a program reaches the
+// allocator's own.
 #include <cerrno>
 #include <cstring>
 
@@ -16,9 +18,42 @@ using namespace mprof::preload;  // the functions below are libc's names, outsid
 
 namespace {
 
-[[gnu::always_inline]] inline void* counted(void* block, size_t bytes, CallSite site) {
-  if (crosses_sampling_point(bytes)) [[unlikely]] on_alloc(block, bytes, site);
+// The slow halves. Each is reached by a jump from its hook, with the hook's arguments, so its frame
+// stands where the hook's would: its caller is the program. The fast halves have no frame at all.
+
+void* counted(void* block, size_t bytes, CallSite site) {
+  on_alloc(block, bytes, site);
   return block;
+}
+
+[[gnu::noinline]] void* malloc_sampled(size_t bytes) {
+  return counted(real.malloc(bytes), bytes, MPROF_CALL_SITE());
+}
+
+[[gnu::noinline]] void* calloc_sampled(size_t count, size_t size) {
+  return counted(real.calloc(count, size), count * size, MPROF_CALL_SITE());
+}
+
+[[gnu::noinline]] int posix_memalign_sampled(void** out, size_t alignment, size_t bytes) {
+  const int error = real.posix_memalign(out, alignment, bytes);
+  if (error == 0) on_alloc(*out, bytes, MPROF_CALL_SITE());
+  return error;
+}
+
+[[gnu::noinline]] void* aligned_alloc_sampled(size_t alignment, size_t bytes) {
+  return counted(real.aligned_alloc(alignment, bytes), bytes, MPROF_CALL_SITE());
+}
+
+[[gnu::noinline]] void* memalign_sampled(size_t alignment, size_t bytes) {
+  return counted(real.memalign(alignment, bytes), bytes, MPROF_CALL_SITE());
+}
+
+[[gnu::noinline]] void* valloc_sampled(size_t bytes) {
+  return counted(real.valloc(bytes), bytes, MPROF_CALL_SITE());
+}
+
+[[gnu::noinline]] void* pvalloc_sampled(size_t bytes) {
+  return counted(real.pvalloc(bytes), bytes, MPROF_CALL_SITE());
 }
 
 // A block of the bootstrap arena moves to the next allocator.
@@ -29,8 +64,8 @@ void* leave_arena(void* block, size_t bytes) {
   return moved;
 }
 
-[[gnu::noinline]] void* realloc_sampled(void* old, size_t bytes, CallSite site) {
-  if (in_arena(old)) return counted(leave_arena(old, bytes), bytes, site);
+void* move_block(void* old, size_t bytes) {
+  if (in_arena(old)) return leave_arena(old, bytes);
   const Detached detached = detach(old);
   void* block = real.realloc(old, bytes);
   // realloc(p, 0) frees p and may give null; null otherwise means that p is as it was.
@@ -38,7 +73,14 @@ void* leave_arena(void* block, size_t bytes) {
     reattach(old, detached);
   else
     finish_free(detached);
-  return counted(block, bytes, site);
+  return block;
+}
+
+// Either the old block may be sampled or the new one is to be; the countdown has not moved yet.
+[[gnu::noinline]] void* realloc_sampled(void* old, size_t bytes) {
+  void* block = may_be_sampled(old) ? move_block(old, bytes) : real.realloc(old, bytes);
+  if (crosses_sampling_point(bytes)) on_alloc(block, bytes, MPROF_CALL_SITE());
+  return block;
 }
 
 [[gnu::always_inline]] inline bool give_back(void* block) {
@@ -50,7 +92,8 @@ void* leave_arena(void* block, size_t bytes) {
 extern "C" {
 
 MPROF_EXPORT void* malloc(size_t bytes) noexcept {
-  return counted(real.malloc(bytes), bytes, MPROF_CALL_SITE());
+  if (crosses_sampling_point(bytes)) [[unlikely]] return malloc_sampled(bytes);
+  return real.malloc(bytes);
 }
 
 MPROF_EXPORT void free(void* block) noexcept {
@@ -70,45 +113,52 @@ MPROF_EXPORT void free_aligned_sized(void* block, size_t alignment, size_t bytes
 }
 
 MPROF_EXPORT void* calloc(size_t count, size_t size) noexcept {
-  size_t bytes;
-  void* block = real.calloc(count, size);
-  if (__builtin_mul_overflow(count, size, &bytes)) return block;
-  return counted(block, bytes, MPROF_CALL_SITE());
+  size_t bytes;  // a product that overflows is the real one's to refuse
+  if (!__builtin_mul_overflow(count, size, &bytes) && crosses_sampling_point(bytes)) [[unlikely]]
+    return calloc_sampled(count, size);
+  return real.calloc(count, size);
 }
 
 MPROF_EXPORT void* realloc(void* old, size_t bytes) noexcept {
-  if (may_be_sampled(old)) [[unlikely]] return realloc_sampled(old, bytes, MPROF_CALL_SITE());
-  return counted(real.realloc(old, bytes), bytes, MPROF_CALL_SITE());
+  if (may_be_sampled(old) || would_cross_sampling_point(bytes)) [[unlikely]]
+    return realloc_sampled(old, bytes);
+  take_steps(bytes);
+  return real.realloc(old, bytes);
 }
 
 MPROF_EXPORT void* reallocarray(void* old, size_t count, size_t size) noexcept {
   size_t bytes;
-  // Too large a product: the real one fails without touching the block.
   if (__builtin_mul_overflow(count, size, &bytes)) return real.reallocarray(old, count, size);
-  if (may_be_sampled(old)) [[unlikely]] return realloc_sampled(old, bytes, MPROF_CALL_SITE());
-  return counted(real.reallocarray(old, count, size), bytes, MPROF_CALL_SITE());
+  if (may_be_sampled(old) || would_cross_sampling_point(bytes)) [[unlikely]]
+    return realloc_sampled(old, bytes);
+  take_steps(bytes);
+  return real.reallocarray(old, count, size);
 }
 
 MPROF_EXPORT int posix_memalign(void** out, size_t alignment, size_t bytes) noexcept {
-  const int error = real.posix_memalign(out, alignment, bytes);
-  if (error == 0) counted(*out, bytes, MPROF_CALL_SITE());
-  return error;
+  if (crosses_sampling_point(bytes)) [[unlikely]]
+    return posix_memalign_sampled(out, alignment, bytes);
+  return real.posix_memalign(out, alignment, bytes);
 }
 
 MPROF_EXPORT void* aligned_alloc(size_t alignment, size_t bytes) noexcept {
-  return counted(real.aligned_alloc(alignment, bytes), bytes, MPROF_CALL_SITE());
+  if (crosses_sampling_point(bytes)) [[unlikely]] return aligned_alloc_sampled(alignment, bytes);
+  return real.aligned_alloc(alignment, bytes);
 }
 
 MPROF_EXPORT void* memalign(size_t alignment, size_t bytes) noexcept {
-  return counted(real.memalign(alignment, bytes), bytes, MPROF_CALL_SITE());
+  if (crosses_sampling_point(bytes)) [[unlikely]] return memalign_sampled(alignment, bytes);
+  return real.memalign(alignment, bytes);
 }
 
 MPROF_EXPORT void* valloc(size_t bytes) noexcept {
-  return counted(real.valloc(bytes), bytes, MPROF_CALL_SITE());
+  if (crosses_sampling_point(bytes)) [[unlikely]] return valloc_sampled(bytes);
+  return real.valloc(bytes);
 }
 
 MPROF_EXPORT void* pvalloc(size_t bytes) noexcept {
-  return counted(real.pvalloc(bytes), bytes, MPROF_CALL_SITE());
+  if (crosses_sampling_point(bytes)) [[unlikely]] return pvalloc_sampled(bytes);
+  return real.pvalloc(bytes);
 }
 
 }  // extern "C"

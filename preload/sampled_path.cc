@@ -129,12 +129,11 @@ ThreadBlock* block_for_free() {
 }  // namespace
 
 void on_alloc(void* block, size_t bytes, CallSite site) {
-  if (block == nullptr) return return_steps(bytes);
   // Below mprof itself nothing may start or end: a handler can have forked in there.
   if (self.inside != 0) return ask_again(), note_reentry();
   if (is_off() || (recording() && heap_rate == 0)) return stop_sampling();
   if (in_arena(block) || !ready_to_sample()) return ask_again();
-  if (!sample_due(bytes)) return;
+  if (!sample_due(bytes) || block == nullptr) return;
   ThreadBlock* thread = own_block();
   if (thread == nullptr) return;
   const Guard guard(Guard::kAtWork);

@@ -47,8 +47,6 @@ bool sample_due(size_t bytes) {
   return true;
 }
 
-void return_steps(size_t bytes) { self.steps_until_sample += uint64_t{bytes} + 1; }
-
 void stop_sampling() { self.steps_until_sample = UINT64_MAX; }
 void ask_again() { self.steps_until_sample = 0; }
 

@@ -22,12 +22,17 @@ extern uint64_t heap_rate;
                                 &self.steps_until_sample);
 }
 
+// The two halves of that, for hooks that need the answer before anything has changed.
+[[gnu::always_inline]] inline bool would_cross_sampling_point(size_t bytes) noexcept {
+  return self.steps_until_sample < uint64_t{bytes} + 1;
+}
+[[gnu::always_inline]] inline void take_steps(size_t bytes) noexcept {
+  self.steps_until_sample -= uint64_t{bytes} + 1;
+}
+
 // The slow half: after crosses_sampling_point() was true, draws the next distance. False when the
 // crossing only came from a thread that had not drawn its first one.
 bool sample_due(size_t bytes);
-
-// Undoes the countdown for an allocation that failed.
-void return_steps(size_t bytes);
 
 // No sample for this thread any more.
 void stop_sampling();
