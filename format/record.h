@@ -10,7 +10,8 @@
 //   kFree         bucket row    size, alloc ticks, [weight]    a sampled block was freed
 //   kLost         -             count                          that many records were dropped here
 //
-// `weight` (weights.h) is there when kWeighted is set; otherwise it is exactly one block.
+// `weight` (weights.h) is there when kWeighted is set; otherwise it is exactly one block. A kFree
+// whose weight is kBytesOnly gives back a part of a mapping that goes on.
 #pragma once
 
 #include <cstdint>

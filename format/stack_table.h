@@ -44,13 +44,19 @@ class StackIndex {
     heads_ = static_cast<std::atomic<uint32_t>*>(zeroed_heads);
   }
 
-  // The row of frame (parent, pc, module), added if new. `claim` gives a new row or kNoRow.
-  template <class Claim>
-  [[nodiscard]] uint32_t find_or_add(uint32_t parent, uint64_t pc, uint32_t module,
-                                     Claim&& claim) {
+  // The row of the frame `pc` below `parent`, added if new. `is_loaded(module)` says whether a row's
+  // module is still the one at its addresses; `module_of()` looks it up; `claim()` gives a new row
+  // or kNoRow.
+  template <class IsLoaded, class ModuleOf, class Claim>
+  [[nodiscard]] uint32_t find_or_add(uint32_t parent, uint64_t pc, IsLoaded&& is_loaded,
+                                     ModuleOf&& module_of, Claim&& claim) {
     std::atomic<uint32_t>& head = heads_[hash(parent, pc) & (kHeads - 1)];
     uint32_t newest = head.load(std::memory_order_acquire);  // (S)
-    uint32_t row = find(newest, 0, parent, pc, module);
+    uint32_t row = find(newest, 0, parent, pc, is_loaded);
+    if (row != kNoRow) return row;
+    const uint32_t module = module_of();
+    const auto is_same = [module](uint32_t other) { return other == module; };
+    row = find(newest, 0, parent, pc, is_same);
     if (row != kNoRow) return row;
     row = claim();
     if (row == kNoRow) return kNoRow;
@@ -60,7 +66,7 @@ class StackIndex {
       if (head.compare_exchange_strong(newest, row + 1, std::memory_order_release,
                                        std::memory_order_acquire))  // (S)
         return row;
-      const uint32_t twin = find(newest, looked_until, parent, pc, module);
+      const uint32_t twin = find(newest, looked_until, parent, pc, is_same);
       if (twin == kNoRow) continue;
       nodes_->at(row)->pc = 0;
       return twin;
@@ -75,11 +81,13 @@ class StackIndex {
   }
 
   // Chain links are row + 1, so that zeroed memory is an empty chain.
+  template <class Matches>
   uint32_t find(uint32_t link, uint32_t end_link, uint32_t parent, uint64_t pc,
-                uint32_t module) const {
+                Matches&& module_matches) const {
     while (link != end_link) {
       const StackNode* node = nodes_->at(link - 1);
-      if (node->pc == pc && node->parent == parent && node->module == module) return link - 1;
+      if (node->pc == pc && node->parent == parent && module_matches(node->module))
+        return link - 1;
       link = node->next == kNoRow ? 0 : node->next + 1;
     }
     return kNoRow;

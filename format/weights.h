@@ -23,6 +23,8 @@ namespace mprof::format {
 // Weights are numbers of blocks with 16 fractional bits.
 inline constexpr uint32_t kWeightFractionBits = 16;
 inline constexpr uint64_t kWeightOne = uint64_t{1} << kWeightFractionBits;
+// The weight of a part that is given back while the rest of its block stays: bytes, and no block.
+inline constexpr uint64_t kBytesOnly = 0;
 inline constexpr uint64_t kMaxHeapRate = uint64_t{1} << 40;
 
 // Natural logarithm of x in (0, 1e308), error below 1e-12: with x = 2^e m and
@@ -69,8 +71,9 @@ constexpr uint64_t sample_weight(uint64_t size_bytes, uint64_t rate_bytes) {
   return static_cast<uint64_t>(static_cast<double>(kWeightOne) / p + 0.5);
 }
 
-// Bytes that it stands for: size * weight, rounded.
+// Bytes that it stands for: size * weight, rounded; of a part with kBytesOnly, its size.
 constexpr uint64_t weighted_bytes(uint64_t size_bytes, uint64_t weight) {
+  if (weight == kBytesOnly) return size_bytes;
   __extension__ using Wide = unsigned __int128;
   const Wide product = static_cast<Wide>(size_bytes) * weight;
   return static_cast<uint64_t>((product + kWeightOne / 2) >> kWeightFractionBits);
@@ -91,5 +94,6 @@ constexpr uint64_t draw_distance(uint64_t random, uint64_t rate_bytes) {
 static_assert(sample_weight(100, 1) == kWeightOne);
 static_assert(sample_weight(4 << 20, 524288) < kWeightOne + 32);
 static_assert(weighted_bytes(1000, kWeightOne) == 1000);
+static_assert(weighted_bytes(1000, kBytesOnly) == 1000 && variance_factor(kBytesOnly) == 0);
 
 }  // namespace mprof::format

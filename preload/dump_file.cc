@@ -122,7 +122,9 @@ int write_zeros(int fd, size_t offset, size_t bytes) {
 int reserve(int fd, size_t offset, size_t bytes) {
   rlimit limit;
   if (sys::getrlimit(RLIMIT_FSIZE, &limit) && offset + bytes > limit.rlim_cur) return EFBIG;
-  const int error = -sys::fallocate(fd, 0, offset, bytes);
+  int error = EINTR;  // given by tmpfs when a signal is pending
+  for (int attempt = 0; error == EINTR && attempt < 100; ++attempt)
+    error = -sys::fallocate(fd, 0, offset, bytes);
   return error == EOPNOTSUPP ? write_zeros(fd, offset, bytes) : error;
 }
 

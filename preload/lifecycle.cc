@@ -13,6 +13,7 @@
 #include "preload/live_index.h"
 #include "preload/low.h"
 #include "preload/modules.h"
+#include "preload/range_table.h"
 #include "preload/real.h"
 #include "preload/rule_cache.h"
 #include "preload/sampler.h"
@@ -87,7 +88,7 @@ uint32_t live_heads(uint64_t rate) { return is_exact(rate) ? 1u << 20 : 1u << 14
 
 bool init_tables() {
   return stacks_init() && live_index.init(live_heads(settings.heap_rate)) && threads_init() &&
-         rule_cache_init();
+         rule_cache_init() && (!settings.mmap || range_table.init());
 }
 
 bool decline(const char* why) {
@@ -124,7 +125,8 @@ bool start_recording() {
     return decline("no memory for the tables");
   }
   std::atomic_ref(header->anonymous_bytes)
-      .fetch_add(stacks_index_bytes() + live_index.bytes(), std::memory_order_relaxed);
+      .fetch_add(stacks_index_bytes() + live_index.bytes() + range_table.bytes(),
+                 std::memory_order_relaxed);
   const char* allocator = allocator_path();
   header->allocator_name = add_string(allocator, static_cast<uint32_t>(strlen(allocator) + 1));
   if (is_exact(settings.heap_rate)) filter_mark_all();
@@ -159,6 +161,7 @@ bool leave_parents_dump() {
   forget_threads();
   forget_modules();
   filter_clear();
+  range_table.forget();
   self.block = nullptr;
   state.store(State::kUnstarted, std::memory_order_release);
   return false;

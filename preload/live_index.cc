@@ -21,8 +21,10 @@ bool LiveIndex::init(uint32_t heads) {
 }
 
 std::atomic<uint32_t>& LiveIndex::head_of(const void* block) const {
-  const uint64_t key = (reinterpret_cast<uintptr_t>(block) >> 4) * 0x9e3779b97f4a7c15;
-  return heads_[(key >> 32) & mask_];
+  // Neighbours in memory are neighbours here: a program that goes through its blocks in order finds
+  // the heads in its cache. Regions 16 MiB apart are spread.
+  const uintptr_t address = reinterpret_cast<uintptr_t>(block);
+  return heads_[((address >> 4) + mix(address >> 24)) & mask_];
 }
 
 uint32_t LiveIndex::take_row(LiveFreeList& own) {
@@ -36,7 +38,8 @@ uint32_t LiveIndex::take_row(LiveFreeList& own) {
 void LiveIndex::give_row(LiveFreeList& own, uint32_t row) {
   tables.live.at(row)->next = own.first;
   own.first = row + 1;
-  if (++own.count >= 2 * kBatchRows) push_batch(own);
+  // With one thread they are all its own.
+  if (++own.count >= 2 * kBatchRows && !single_threaded()) push_batch(own);
 }
 
 void LiveIndex::give_all(LiveFreeList& own) {
@@ -59,6 +62,7 @@ void LiveIndex::push_batch(LiveFreeList& own) {
   own.count -= moved;
   tables.live.at(last - 1)->next = 0;
   LiveRow* head_row = tables.live.at(first - 1);
+  head_row->size_bytes = moved;  // read by the one that pops it
   uint64_t top = batches_.load(std::memory_order_relaxed);
   uint64_t changed;
   do {
@@ -80,8 +84,7 @@ bool LiveIndex::pop_batch(LiveFreeList& own) {
   } while (!batches_.compare_exchange_weak(top, changed, std::memory_order_acquire,
                                            std::memory_order_acquire));
   own.first = static_cast<uint32_t>(top);
-  own.count = 0;
-  for (uint32_t row = own.first; row != 0; row = tables.live.at(row - 1)->next) ++own.count;
+  own.count = static_cast<uint32_t>(tables.live.at(own.first - 1)->size_bytes);
   return true;
 }
 

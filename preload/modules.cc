@@ -208,6 +208,11 @@ uint32_t module_of(uintptr_t pc) {
   return row != kNoRow ? row : register_object(object);
 }
 
+bool is_loaded(uint32_t row) {
+  return row != kNoRow &&
+         tables.modules.at(row)->unloaded_ticks.load(std::memory_order_relaxed) == 0;
+}
+
 void close_unloaded_modules() {
   if (!lock()) return;
   for (Slot& slot : slots)

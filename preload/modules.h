@@ -24,6 +24,10 @@ bool modules_init();
 // The row of the object that `pc` lies in; kNoRow if in none, or if the table is full.
 uint32_t module_of(uintptr_t pc);
 
+// Whether the object of a row is still loaded, as far as was seen. False for kNoRow: what lies in
+// no object now may lie in one later.
+bool is_loaded(uint32_t row);
+
 // Called after a dlclose.
 void close_unloaded_modules();
 

@@ -2,7 +2,10 @@
 #include "preload/real.h"
 
 #include <dlfcn.h>
+#include <stdarg.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstdint>
@@ -50,6 +53,11 @@ void* boot_valloc(size_t bytes);
 void* boot_pvalloc(size_t bytes);
 void boot_free_sized(void* block, size_t bytes);
 void boot_free_aligned_sized(void* block, size_t alignment, size_t bytes);
+void* boot_mmap(void* address, size_t bytes, int protection, int flags, int fd, long offset);
+int boot_munmap(void* address, size_t bytes);
+void* boot_mremap(void* old, size_t old_bytes, size_t bytes, int flags, ...);
+int boot_brk(void* address);
+void* boot_sbrk(intptr_t increment);
 int boot_dlclose(void* handle);
 int boot_pthread_create(unsigned long* thread, const void* attributes, void* (*start)(void*),
                         void* argument);
@@ -59,7 +67,9 @@ int boot_pthread_create(unsigned long* thread, const void* attributes, void* (*s
 constinit RealFunctions real = {
     boot_malloc,        boot_free,          boot_calloc,  boot_realloc, boot_reallocarray,
     boot_posix_memalign, boot_aligned_alloc, boot_memalign, boot_valloc,  boot_pvalloc,
-    boot_free_sized,    boot_free_aligned_sized, boot_dlclose, boot_pthread_create};
+    boot_free_sized,    boot_free_aligned_sized,
+    boot_mmap,          boot_mmap,          boot_munmap,  boot_mremap,  boot_brk,
+    boot_sbrk,          boot_dlclose,       boot_pthread_create};
 
 namespace {
 
@@ -134,6 +144,52 @@ void* boot_pvalloc(size_t bytes) {
 void boot_free_sized(void* block, size_t) { real.free(block); }
 void boot_free_aligned_sized(void* block, size_t, size_t) { real.free(block); }
 
+// An allocator in the program itself may map memory in the middle of the first malloc of all. So
+// these look up no more than their own function: a look-up that succeeds does not allocate, one
+// that fails (resolve() has some) does.
+template <class F>
+F look_up_alone(F& into, const char* name) {
+  if (void* found = dlsym(RTLD_NEXT, name)) return into = reinterpret_cast<F>(found);
+  return nullptr;
+}
+
+void* boot_mmap(void* address, size_t bytes, int protection, int flags, int fd, long offset) {
+  const auto next = look_up_alone(real.mmap, "mmap");
+  if (next != nullptr) return next(address, bytes, protection, flags, fd, offset);
+  return reinterpret_cast<void*>(syscall(SYS_mmap, address, bytes, protection, flags, fd, offset));
+}
+
+int boot_munmap(void* address, size_t bytes) {
+  const auto next = look_up_alone(real.munmap, "munmap");
+  return next != nullptr ? next(address, bytes)
+                         : static_cast<int>(syscall(SYS_munmap, address, bytes));
+}
+
+void* boot_mremap(void* old, size_t old_bytes, size_t bytes, int flags, ...) {
+  va_list rest;
+  va_start(rest, flags);
+  void* address = va_arg(rest, void*);  // every caller in this library passes it
+  va_end(rest);
+  const auto next = look_up_alone(real.mremap, "mremap");
+  if (next != nullptr) return next(old, old_bytes, bytes, flags, address);
+  return reinterpret_cast<void*>(syscall(SYS_mremap, old, old_bytes, bytes, flags, address));
+}
+
+// libc remembers the break: a system call behind its back would make it wrong.
+int boot_brk(void* address) {
+  const auto next = look_up_alone(real.brk, "brk");
+  if (next != nullptr) return next(address);
+  errno = ENOMEM;
+  return -1;
+}
+
+void* boot_sbrk(intptr_t increment) {
+  const auto next = look_up_alone(real.sbrk, "sbrk");
+  if (next != nullptr) return next(increment);
+  errno = ENOMEM;
+  return reinterpret_cast<void*>(-1);
+}
+
 int boot_dlclose(void* handle) {
   resolve();
   return real.dlclose == boot_dlclose ? 0 : real.dlclose(handle);
@@ -176,6 +232,12 @@ void resolve() {
   look_up(found.pvalloc, "pvalloc");
   look_up(found.free_sized, "free_sized");
   look_up(found.free_aligned_sized, "free_aligned_sized");
+  look_up(found.mmap, "mmap");
+  look_up(found.mmap64, "mmap64");
+  look_up(found.munmap, "munmap");
+  look_up_alone(found.mremap, "mremap");
+  look_up(found.brk, "brk");
+  look_up(found.sbrk, "sbrk");
   look_up(found.dlclose, "dlclose");
   look_up(found.pthread_create, "pthread_create");
   real = found;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The next allocator in the chain: what each hook forwards to.
+// The next allocator in the chain, and libc's functions: what each hook forwards to.
 //
 // Every pointer is valid from the first instruction on: it starts at a stand-in that looks the
 // real function up (RTLD_NEXT) and, while that look-up itself allocates, serves from a static
@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace mprof::preload {
 
@@ -25,6 +26,12 @@ struct RealFunctions {
   void* (*pvalloc)(size_t);
   void (*free_sized)(void*, size_t);                  // stand-in: free
   void (*free_aligned_sized)(void*, size_t, size_t);  // stand-in: free
+  void* (*mmap)(void*, size_t, int, int, int, long);
+  void* (*mmap64)(void*, size_t, int, int, int, long);
+  int (*munmap)(void*, size_t);
+  void* (*mremap)(void*, size_t, size_t, int, ...);
+  int (*brk)(void*);
+  void* (*sbrk)(intptr_t);
   int (*dlclose)(void*);
   int (*pthread_create)(unsigned long*, const void*, void* (*)(void*), void*);
 };

@@ -130,7 +130,11 @@ ThreadBlock* block_for_free() {
 
 void on_alloc(void* block, size_t bytes, CallSite site) {
   // Below mprof itself nothing may start or end: a handler can have forked in there.
-  if (self.inside != 0) return ask_again(), note_reentry();
+  if (self.inside != 0) {
+    if (heap_rate == 0) return ask_again();
+    if (sample_due(bytes)) note_reentry();
+    return;
+  }
   if (is_off() || (recording() && heap_rate == 0)) return stop_sampling();
   if (in_arena(block) || !ready_to_sample()) return ask_again();
   if (!sample_due(bytes) || block == nullptr) return;

@@ -2,9 +2,11 @@
 // Waiting for a word that another thread holds for some tens of instructions.
 //
 // The holder can have lost its processor; then spinning helps nobody, and a real-time thread that
-// spins can keep the holder from ever running. So: spin a little, yield a little, give up.
+// spins can keep the holder from ever running. So: spin a little, yield a little, and in the rare
+// case that this was not enough sleep a little; then give up.
 //
-// Threads: any. Signals: safe. Blocks: at most some 100 us.
+// Threads: any. Signals: safe. Blocks: at most some 10 ms, where a preempted holder is still not
+// back after 400 yields.
 #pragma once
 
 #include "preload/low.h"
@@ -22,12 +24,28 @@ template <class Attempt>
     sys::sched_yield();
     if (attempt()) return true;
   }
+  for (int i = 0; i < 200; ++i) {
+    sys::sleep_ns(50000);
+    if (attempt()) return true;
+  }
   return false;
 }
 
 template <class Attempt>
 [[gnu::always_inline]] inline bool spin_until(Attempt&& attempt) {
   return attempt() || keep_trying(attempt);
+}
+
+// For callers that sleep in the kernel anyway (mmap takes the lock of the address space): at most
+// some 10 ms more, in which a holder that lost its processor gets it back.
+template <class Attempt>
+inline bool wait_until(Attempt&& attempt) {
+  if (spin_until(attempt)) [[likely]] return true;
+  for (int i = 0; i < 100; ++i) {
+    sys::sleep_ns(100'000);
+    if (attempt()) return true;
+  }
+  return false;
 }
 
 }  // namespace mprof::preload

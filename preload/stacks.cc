@@ -17,11 +17,9 @@ static_assert(static_cast<int>(UnwindMode::kDwarf) == static_cast<int>(format::U
 
 uint32_t claim_node() { return claim_row(tables.stack_nodes, format::TableId::kStackNodes); }
 
-uint32_t cached_module_of(ModuleCache& cache, uintptr_t pc, uint32_t epoch) {
-  ModuleCache::Entry& entry =
-      cache.entries[(pc ^ (pc >> 8) ^ (pc >> 20)) & (ModuleCache::kEntries - 1)];
-  if (entry.pc != pc || entry.epoch != epoch) entry = {pc, module_of(pc), epoch};
-  return entry.module;
+uint32_t find_node(uint32_t parent, uintptr_t pc) {
+  return index.find_or_add(
+      parent, pc, is_loaded, [pc] { return module_of(pc - 1); }, claim_node);
 }
 
 uint32_t root_of(const Walk& walk) {
@@ -50,16 +48,14 @@ uint32_t nodes_still_valid(const ThreadBlock* block, const Walk& walk, uint32_t 
 }
 
 // Interns the walk from the outermost frame inwards; frames of this library are left out.
-uint32_t intern(ThreadBlock* block, const Walk& walk, uint32_t epoch) {
+uint32_t intern(ThreadBlock* block, const Walk& walk) {
   const uint32_t root = root_of(walk);
   uint32_t known = nodes_still_valid(block, walk, root);
   block->walk_root = root;
   uint32_t node = known == 0 ? root : block->walk_nodes[known - 1];
   for (; known < walk.count; ++known) {
     const uintptr_t pc = walk.frames[walk.count - 1 - known].pc;
-    if (!in_own_library(pc - 1))
-      node = index.find_or_add(node, pc, cached_module_of(block->modules, pc - 1, epoch),
-                               claim_node);
+    if (!in_own_library(pc - 1)) node = find_node(node, pc);
     if (node == kNoRow) break;
     block->walk_nodes[known] = node;
   }
@@ -95,7 +91,7 @@ uint32_t capture_stack(ThreadBlock* block, CallSite site) {
   const auto mode = static_cast<UnwindMode>(header->unwind);
   walk_stack(start, bounds, mode, header->stack_depth_frames, *previous, *walk);
   block->current_walk ^= 1;
-  const uint32_t node = intern(block, *walk, epoch);
+  const uint32_t node = intern(block, *walk);
   count_cut(block->row, block->walk_root);
   return node;
 }

@@ -95,7 +95,10 @@ format::ProfbufHead* take_profbuf(uint32_t owner, uint32_t* number) {
 
 void attach_profbuf(ThreadBlock* block) {
   uint32_t number;
-  block->profbuf_head = take_profbuf(block->row_number + 1, &number);
+  block->profbuf_head = nullptr;
+  // A new one may be taken over by another thread before its maker has it.
+  for (int attempt = 0; block->profbuf_head == nullptr && attempt < 3; ++attempt)
+    block->profbuf_head = take_profbuf(block->row_number + 1, &number);
   block->profbuf = {};
   if (block->profbuf_head == nullptr) return;
   auto* words = reinterpret_cast<std::atomic<uint64_t>*>(

@@ -17,17 +17,6 @@
 
 namespace mprof::preload {
 
-// Direct-mapped memory of pc -> row of the module table.
-struct ModuleCache {
-  static constexpr uint32_t kEntries = 256;
-  struct Entry {
-    uintptr_t pc;
-    uint32_t module;
-    uint32_t epoch;  // of modules.h; 0 = empty
-  };
-  Entry entries[kEntries];
-};
-
 // Reused by later threads; all zero for the first one.
 struct ThreadBlock {
   ThreadBlock* next_free;
@@ -43,7 +32,6 @@ struct ThreadBlock {
   uint32_t walk_root;
   uint32_t walk_nodes_known;
   uint32_t walk_nodes[kMaxDepth];
-  ModuleCache modules;
   Walk walks[2];
 };
 

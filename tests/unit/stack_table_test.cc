@@ -22,10 +22,15 @@ uint32_t claim_node() {
   return preload::claim_row(preload::tables.stack_nodes, TableId::kStackNodes);
 }
 
+uint32_t add_frame(format::StackIndex& index, uint32_t parent, uint64_t pc, uint32_t module) {
+  const auto is_loaded = [module](uint32_t other) { return other == module; };
+  return index.find_or_add(parent, pc, is_loaded, [module] { return module; }, claim_node);
+}
+
 uint32_t add(format::StackIndex& index, const Stack& stack) {
   uint32_t node = format::kStackComplete;
   for (const uint64_t pc : stack)
-    if (node != kNoRow) node = index.find_or_add(node, pc, static_cast<uint32_t>(pc % 5), claim_node);
+    if (node != kNoRow) node = add_frame(index, node, pc, static_cast<uint32_t>(pc % 5));
   return node;
 }
 
@@ -67,7 +72,7 @@ TEST_CASE("stack table: the same pc in another module or below another root is a
   std::set<uint32_t> rows;
   for (uint32_t root = 0; root < format::kStackRoots; ++root)
     for (const uint32_t module : {0u, 1u, kNoRow})
-      rows.insert(memory.index.find_or_add(root, 0x10, module, claim_node));
+      rows.insert(add_frame(memory.index, root, 0x10, module));
   CHECK(rows.size() == 9);
 }
 
