@@ -37,7 +37,6 @@
 #include "preload/modules.h"
 #include "preload/range_table.h"
 #include "preload/real.h"
-#include "preload/spin.h"
 #include "preload/stacks.h"
 
 extern "C" __attribute__((weak)) int _dl_find_object(void*, dl_find_object*);
@@ -132,7 +131,7 @@ void bump(std::atomic<uint64_t>& own_counter) {
 // The bucket, the event and the thread's counter, or none of them.
 bool count_mapped(ThreadBlock* thread, uint32_t bucket, uint64_t bytes, uint64_t epoch,
                   uint64_t now) {
-  if (!wait_until([&] { return add_allocation(bucket, {bytes, format::kWeightOne}, epoch); })) {
+  if (!add_allocation(bucket, {bytes, format::kWeightOne}, epoch)) {
     count_lost(format::Lost::kContended);
     return false;
   }
@@ -145,7 +144,7 @@ bool count_mapped(ThreadBlock* thread, uint32_t bucket, uint64_t bytes, uint64_t
 
 void count_piece(ThreadBlock* thread, const RangeTable::Piece& piece, uint64_t epoch) {
   const uint64_t weight = piece.is_last ? format::kWeightOne : format::kBytesOnly;
-  if (!wait_until([&] { return add_free(piece.bucket, {piece.bytes, weight}, epoch); }))
+  if (!add_free(piece.bucket, {piece.bytes, weight}, epoch))
     return count_lost(format::Lost::kContended);
   const uint64_t record[5] = {
       format::pack_record_word({format::RecordKind::kFree, 5, format::kWeighted, piece.bucket}),

@@ -13,7 +13,7 @@ class RangeTable::Lock {
  public:
   explicit Lock(RangeTable& table)
       : table_(table),
-        held_(table.pool_ != nullptr && wait_until([&] {
+        held_(table.pool_ != nullptr && spin_until([&] {
                 return !table.locked_.exchange(true, std::memory_order_acquire);
               })) {}
   ~Lock() {

@@ -69,6 +69,7 @@ bool make_live(ThreadBlock* thread, void* block, uint32_t bucket, const HeapSamp
 
 Detached take_out(ThreadBlock* thread, void* block) {
   Detached out{};
+  out.process = process_number;
   out.epoch = operation_epoch();
   format::LiveRow copy;
   switch (live_index.remove(block, &copy, &out.row)) {
@@ -167,7 +168,7 @@ Detached detach(void* block) {
 void finish_free(const Detached& detached) {
   if (!detached.is_sampled) return;
   ThreadBlock* thread = block_for_free();
-  if (thread == nullptr) return;
+  if (thread == nullptr || detached.process != process_number) return;
   const Guard guard(Guard::kAtWork);
   const ScopedInside inside(thread);
   count_free(thread, detached);
@@ -176,7 +177,7 @@ void finish_free(const Detached& detached) {
 void reattach(void* block, const Detached& detached) {
   if (!detached.is_sampled) return;
   ThreadBlock* thread = block_for_free();
-  if (thread == nullptr) return;
+  if (thread == nullptr || detached.process != process_number) return;
   const Guard guard(Guard::kAtWork);
   const ScopedInside inside(thread);
   make_live(thread, block, detached.bucket, detached.sample, detached.alloc_ticks);

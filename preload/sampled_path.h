@@ -23,6 +23,7 @@ bool on_free(void* block);
 // thread may get its address at once), and back if that call fails.
 struct Detached {
   bool is_sampled;
+  uint32_t process;  // process_number: what was taken out before a fork is the parent's
   uint32_t row;
   uint32_t bucket;
   uint64_t epoch;

@@ -36,16 +36,4 @@ template <class Attempt>
   return attempt() || keep_trying(attempt);
 }
 
-// For callers that sleep in the kernel anyway (mmap takes the lock of the address space): at most
-// some 10 ms more, in which a holder that lost its processor gets it back.
-template <class Attempt>
-inline bool wait_until(Attempt&& attempt) {
-  if (spin_until(attempt)) [[likely]] return true;
-  for (int i = 0; i < 100; ++i) {
-    sys::sleep_ns(100'000);
-    if (attempt()) return true;
-  }
-  return false;
-}
-
 }  // namespace mprof::preload
