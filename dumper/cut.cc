@@ -83,7 +83,7 @@ bool still_holds(const Dump& dump, const Cut& cut) {
 
 const format::HeapTotals& totals_in(const Cut& cut, const BucketCopy& bucket) {
   const bool saved = cut.mode == CutMode::kCut && bucket.cut_epoch == cut.epoch;
-  return saved && bucket.saved_valid ? bucket.at_cut : bucket.totals;
+  return saved ? bucket.at_cut : bucket.totals;
 }
 
 std::string describe(const Cut& cut) {
@@ -95,9 +95,10 @@ std::string describe(const Cut& cut) {
     case CutMode::kCut: break;
   }
   if (cut.threads_inside == 0) return "consistent cut of the running target";
-  return fmt::format("cut of the running target; {} threads were inside and did not leave in time: "
-                     "the cut may miss their current sample",
-                     cut.threads_inside);
+  return fmt::format(
+      "cut of the running target; {} threads were inside and did not leave in time: "
+      "the cut may miss their current sample",
+      cut.threads_inside);
 }
 
 }  // namespace mprof::dumper

@@ -123,19 +123,21 @@ void judge_elf(const std::string& path, const ElfFacts& facts, Findings& out) {
   if (!facts.is_64_bit)
     problem(out, path + ": 32-bit program; libmprof.so is 64-bit, so the loader leaves it out");
   else if (facts.machine != EM_X86_64)
-    problem(out, fmt::format("{}: made for another processor (ELF machine {})", path,
-                             facts.machine));
+    problem(out,
+            fmt::format("{}: made for another processor (ELF machine {})", path, facts.machine));
   if (facts.interpreter.empty())
     problem(out, path + ": static program; LD_PRELOAD has no effect on it. Link it dynamically");
   if (facts.interpreter.find("ld-musl") != std::string::npos)
     problem(out, path + ": linked against musl; libmprof.so needs glibc");
   if (facts.interpreter.empty()) return;
   if (facts.exports_malloc || facts.contains_malloc)
-    problem(out, path + ": has an allocator of its own linked in (it defines malloc); its calls "
-                        "do not reach libmprof.so. Link that allocator as a shared library");
+    problem(out, path +
+                     ": has an allocator of its own linked in (it defines malloc); its calls "
+                     "do not reach libmprof.so. Link that allocator as a shared library");
   if (!facts.has_unwind_tables)
-    problem(out, path + ": no unwind tables (.eh_frame_hdr); stacks end at its first frame unless "
-                        "it has frame pointers (MPROF_UNWIND=fp)");
+    problem(out, path +
+                     ": no unwind tables (.eh_frame_hdr); stacks end at its first frame unless "
+                     "it has frame pointers (MPROF_UNWIND=fp)");
   for (const std::string& library : facts.needed)
     for (const char* allocator : {"libjemalloc", "libtcmalloc", "libmimalloc"})
       if (library.starts_with(allocator))
@@ -150,8 +152,9 @@ void judge_rights(const std::string& path, const struct stat& status, Findings& 
       ((status.st_mode & S_ISGID) != 0 && status.st_gid != getegid()) ||
       getxattr(path.c_str(), "security.capability", capabilities, sizeof capabilities) > 0;
   if (special)
-    problem(out, path + ": setuid, setgid or with file capabilities; the loader ignores "
-                        "LD_PRELOAD for it. Run it as the user it becomes, or a copy without them");
+    problem(out, path +
+                     ": setuid, setgid or with file capabilities; the loader ignores "
+                     "LD_PRELOAD for it. Run it as the user it becomes, or a copy without them");
 }
 
 std::string interpreter_of_script(int fd) {
@@ -170,7 +173,7 @@ std::string interpreter_of_script(int fd) {
 }
 
 void examine(const std::string& path, int depth, Findings& out) {
-  struct stat status{};
+  struct stat status {};
   if (stat(path.c_str(), &status) != 0)
     return problem(out, fmt::format("{}: {}", path, strerror(errno)));
   if (!S_ISREG(status.st_mode)) return problem(out, path + ": not a regular file");
@@ -253,8 +256,9 @@ Findings judge_run(const std::vector<std::string>& command) {
     return out;
   }
   if (result.dumps.empty())
-    problem(out, "no process made a dump: libmprof.so was not loaded, was turned off, or could "
-                 "not write (it says so on stderr)");
+    problem(out,
+            "no process made a dump: libmprof.so was not loaded, was turned off, or could "
+            "not write (it says so on stderr)");
   for (const std::string& dump : result.dumps)
     for (Finding& finding : judge_dump(dump)) out.push_back(std::move(finding));
   note(out, fmt::format("the program ended with exit code {}", result.exit_code));

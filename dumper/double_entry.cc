@@ -87,34 +87,35 @@ void EventSums::add(const Event& event) {
 
 std::string DoubleEntry::line(const TickClock& clock) const {
   switch (verdict) {
-    case Verdict::kNotChecked:
-      return "not checked yet; done when the program has ended";
+    case Verdict::kNotChecked: return "not checked yet; done when the program has ended";
     case Verdict::kEqual:
       return fmt::format("events equal the {} buckets to the last unit ({} samples)", buckets,
                          samples);
     case Verdict::kEqualButForKilled:
-      return fmt::format("events equal the {} buckets but for {} samples that {} threads were "
-                         "working on when the program was killed",
-                         buckets, samples_apart, threads_at_work);
+      return fmt::format(
+          "events equal the {} buckets but for {} samples that {} threads were "
+          "working on when the program was killed",
+          buckets, samples_apart, threads_at_work);
     case Verdict::kLossExplains:
-      return fmt::format("events lack {} of {} samples, as many as were counted as dropped{}; the "
-                         "totals have them",
-                         missing_samples, samples, since(*this, clock));
-    case Verdict::kDifferent:
-      break;
+      return fmt::format(
+          "events lack {} of {} samples, as many as were counted as dropped{}; the "
+          "totals have them",
+          missing_samples, samples, since(*this, clock));
+    case Verdict::kDifferent: break;
   }
-  return fmt::format("events and buckets differ in {} of {} buckets: {} of {} samples are not in "
-                     "the events, {} were counted as dropped{}; first: {}",
-                     different_buckets, buckets, missing_samples, samples, health.lost(),
-                     since(*this, clock), first_difference(*this));
+  return fmt::format(
+      "events and buckets differ in {} of {} buckets: {} of {} samples are not in "
+      "the events, {} were counted as dropped{}; first: {}",
+      different_buckets, buckets, missing_samples, samples, health.lost(), since(*this, clock),
+      first_difference(*this));
 }
 
 DoubleEntry compare(const Dump& dump, const std::vector<EventSums>& sums, StreamHealth health) {
   DoubleEntry entry;
   entry.health = std::move(health);
   entry.threads_at_work = threads_at_work(dump);
-  const auto rows = static_cast<uint32_t>(
-      std::max<uint64_t>(dump.rows(format::TableId::kBuckets), sums.size()));
+  const auto rows =
+      static_cast<uint32_t>(std::max<uint64_t>(dump.rows(format::TableId::kBuckets), sums.size()));
   for (uint32_t row = 0; row < rows; ++row) {
     const auto bucket = dump.bucket(row);
     const EventSums events = row < sums.size() ? sums[row] : EventSums{};

@@ -33,7 +33,7 @@ struct DoubleEntry {
     kEqualButForKilled,  // a killed target's threads were at work on samples; no more is missing
     kLossExplains,       // exactly as many samples are missing as were counted as lost
     kDifferent,
-    kNotChecked,         // the program still runs
+    kNotChecked,  // the program still runs
   };
   struct Difference {
     uint32_t bucket;

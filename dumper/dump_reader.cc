@@ -155,9 +155,8 @@ struct Dump::State {
   }
 
   void look_at_file() {
-    struct stat status{};
-    if (fstat(file.fd, &status) != 0)
-      throw DumpError(fmt::format("{}: {}", path, strerror(errno)));
+    struct stat status {};
+    if (fstat(file.fd, &status) != 0) throw DumpError(fmt::format("{}: {}", path, strerror(errno)));
     if (!S_ISREG(status.st_mode))
       throw DumpError(fmt::format("{}: not a regular file, so not a dump", path));
     file_bytes = std::min<uint64_t>(static_cast<uint64_t>(status.st_size), kMaxDumpBytes);
@@ -191,12 +190,12 @@ struct Dump::State {
     if (file_bytes == 0) throw DumpError(fmt::format("{}: empty, not a dump", path));
     if (file_bytes >= sizeof(uint64_t) && header().magic == 0)
       throw DumpError(fmt::format(
-          "{}: an unfinished dump: the target has not got, or never got, beyond creating it", path));
+          "{}: an unfinished dump: the target has not got, or never got, beyond creating it",
+          path));
     if (file_bytes < sizeof(uint64_t) || header().magic != format::kDumpMagic)
-      throw DumpError(fmt::format(
-          "{}: not a dump: it does not begin with the bytes \\x89mpdump\\n", path));
-    if (file_bytes >= offsetof(DumpHeader, generation) &&
-        header().version != format::kDumpVersion)
+      throw DumpError(
+          fmt::format("{}: not a dump: it does not begin with the bytes \\x89mpdump\\n", path));
+    if (file_bytes >= offsetof(DumpHeader, generation) && header().version != format::kDumpVersion)
       throw DumpError(fmt::format(
           "{}: dump version {}, this mprof reads version {}; use the mprof that was installed "
           "with the libmprof.so that wrote it",
@@ -219,8 +218,7 @@ struct Dump::State {
     for (size_t t = 0; t < kTables; ++t) raw[t] = copy_directory(header().tables[t]);
     // After the directories: what they name is in the file by now.
     look_at_file();
-    for (size_t t = 0; t < kTables; ++t)
-      tables[t] = check_table(static_cast<TableId>(t), raw[t]);
+    for (size_t t = 0; t < kTables; ++t) tables[t] = check_table(static_cast<TableId>(t), raw[t]);
   }
 
   CheckedTable check_table(TableId id, const RawTable& raw) {
@@ -236,8 +234,8 @@ struct Dump::State {
       return table;
     }
     if (!std::has_single_bit(raw.first_rows)) {
-      note(fmt::format("{} table: first chunk of {} rows, not a power of two; table left out",
-                       name, raw.first_rows));
+      note(fmt::format("{} table: first chunk of {} rows, not a power of two; table left out", name,
+                       raw.first_rows));
       return table;
     }
     table.row_bytes = raw.row_bytes;
@@ -258,14 +256,14 @@ struct Dump::State {
           offset >= std::min(file_bytes, mapping.bytes())) {
         // The clean end may cut chunks off that were never used.
         if (raw.used > table.capacity)
-          note(fmt::format("{} table: chunk {} at offset {} is misaligned or outside the file of "
-                           "{} bytes",
-                           name, c, offset, file_bytes));
+          note(
+              fmt::format("{} table: chunk {} at offset {} is misaligned or outside the file of "
+                          "{} bytes",
+                          name, c, offset, file_bytes));
         return;
       }
       const uint64_t wanted = format::chunk_rows(table.first_rows, c);
-      const uint64_t room =
-          (std::min(file_bytes, mapping.bytes()) - offset) / table.row_bytes;
+      const uint64_t room = (std::min(file_bytes, mapping.bytes()) - offset) / table.row_bytes;
       table.offset[c] = offset;
       table.capacity += std::min(wanted, room);
       if (room < wanted) return;  // the clean end cuts the file behind the last used row
@@ -298,11 +296,11 @@ struct Dump::State {
     if (window == head_windows.end()) {
       const uint64_t bytes =
           lead + format::chunk_rows(table.first_rows, at.chunk) * table.row_bytes;
-      window = head_windows
-                   .emplace(chunk_offset,
-                            FileMapping(file.fd, page_offset,
-                                        std::min(bytes, file_bytes - page_offset), true))
-                   .first;
+      window =
+          head_windows
+              .emplace(chunk_offset, FileMapping(file.fd, page_offset,
+                                                 std::min(bytes, file_bytes - page_offset), true))
+              .first;
     }
     if (lead + in_chunk + table.row_bytes > window->second.bytes()) return nullptr;
     return reinterpret_cast<format::ProfbufHead*>(window->second.data() + lead + in_chunk);
@@ -323,10 +321,8 @@ Attempt try_copy(const BucketRow& row, BucketCopy& copy) {
   copy.at_cut = copy_words(row.at_cut);
   copy.at_peak = copy_words(row.at_peak);
   std::atomic_thread_fence(std::memory_order_acquire);
-  if (relaxed(row.version) != version || relaxed(row.saved_version) != saved)
-    return Attempt::kTorn;
-  copy.saved_valid = saved % 2 == 0;
-  return copy.saved_valid ? Attempt::kDone : Attempt::kSavedBusy;
+  if (relaxed(row.version) != version || relaxed(row.saved_version) != saved) return Attempt::kTorn;
+  return saved % 2 == 0 ? Attempt::kDone : Attempt::kSavedBusy;
 }
 
 bool is_known(uint32_t kind) {
@@ -361,8 +357,7 @@ Dump Dump::from_fd(int fd, const std::string& name, bool writable) {
   if (state->file_bytes == 0) throw DumpError(fmt::format("{}: empty, not a dump", name));
   state->map_file();
   state->check_header();
-  if (writable)
-    state->control_window = FileMapping(fd, 0, sizeof(DumpHeader), true);
+  if (writable) state->control_window = FileMapping(fd, 0, sizeof(DumpHeader), true);
   Dump dump(std::move(state));
   dump.refresh();
   return dump;
@@ -441,9 +436,7 @@ PeakMark Dump::peak_mark() const {
 }
 
 uint64_t Dump::rows(TableId table) const { return state_->tables[index_of(table)].rows; }
-uint64_t Dump::claimed_rows(TableId table) const {
-  return state_->tables[index_of(table)].claimed;
-}
+uint64_t Dump::claimed_rows(TableId table) const { return state_->tables[index_of(table)].claimed; }
 uint64_t Dump::capacity_rows(TableId table) const {
   return state_->tables[index_of(table)].capacity;
 }
@@ -467,6 +460,8 @@ std::optional<BucketCopy> Dump::bucket(uint32_t number) const {
     usleep(kRetryPauseUs);
     attempt = try_copy(*row, copy);
   }
+  // A writer that stopped amid saving: an epoch is stored behind its copy, so where it fits, the
+  // copy is whole.
   if (attempt == Attempt::kTorn) {
     state_->note(fmt::format("bucket table: row {} changed during each of {} attempts to copy it",
                              number, kLiveTries));
@@ -510,8 +505,8 @@ std::optional<ModuleCopy> Dump::module(uint32_t number) const {
   copy.path = text(copy_once(row->path), copy_once(row->path_bytes));
   const uint32_t id_bytes = copy_once(row->build_id_bytes);
   if (id_bytes > sizeof(row->build_id))
-    state_->note(fmt::format("module table: row {} has a build id of {} bytes, {} at most",
-                             number, id_bytes, sizeof(row->build_id)));
+    state_->note(fmt::format("module table: row {} has a build id of {} bytes, {} at most", number,
+                             id_bytes, sizeof(row->build_id)));
   else
     copy.build_id_hex = hex(row->build_id, id_bytes);
   return copy;
@@ -547,7 +542,7 @@ std::vector<LabelText> Dump::labels(uint32_t set) const {
     }
     const uint32_t key_bytes = row->key_bytes.load(std::memory_order_acquire);
     LabelText label{text(copy_once(row->key), key_bytes),
-                text(copy_once(row->value), copy_once(row->value_bytes))};
+                    text(copy_once(row->value), copy_once(row->value_bytes))};
     const bool newer = std::any_of(found.begin(), found.end(),
                                    [&](const LabelText& l) { return l.key == label.key; });
     if (key_bytes != 0 && !newer) found.push_back(std::move(label));

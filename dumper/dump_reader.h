@@ -50,9 +50,9 @@ struct FrameRow {
 };
 
 struct StackCopy {
-  std::vector<FrameRow> frames;          // leaf first
+  std::vector<FrameRow> frames;            // leaf first
   uint32_t root = format::kStackComplete;  // kStackTruncated, kStackIncomplete
-  bool damaged = false;                  // the path left the table before it met a root
+  bool damaged = false;                    // the path left the table before it met a root
 };
 
 // One consistent state of a bucket.
@@ -62,7 +62,6 @@ struct BucketCopy {
   uint32_t labels = format::kNoRow;
   uint64_t peak_epoch = 0;
   uint64_t cut_epoch = 0;
-  bool saved_valid = false;  // false: at_cut and at_peak were being written; totals stand for both
   format::HeapTotals totals{};
   format::HeapTotals at_cut{};
   format::HeapTotals at_peak{};
@@ -128,8 +127,8 @@ class Dump {
 
   [[nodiscard]] const std::string& path() const;
   [[nodiscard]] bool writable() const;
-  [[nodiscard]] uint64_t file_bytes() const;       // as of the last refresh
-  [[nodiscard]] uint64_t disk_bytes() const;       // blocks that the file occupies
+  [[nodiscard]] uint64_t file_bytes() const;  // as of the last refresh
+  [[nodiscard]] uint64_t disk_bytes() const;  // blocks that the file occupies
   // Scalars of the mapping; they may change under the reader's eyes while the target runs.
   [[nodiscard]] const format::DumpHeader& header() const;
   [[nodiscard]] std::string executable() const;

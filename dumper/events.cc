@@ -43,8 +43,8 @@ class File {
   int fd_;
 };
 
-void read_frames(const std::string& path, int fd, const JournalHeader& header,
-                 EventParser& parser, StreamHealth& found) {
+void read_frames(const std::string& path, int fd, const JournalHeader& header, EventParser& parser,
+                 StreamHealth& found) {
   JournalReader reader(fd, path, header);
   JournalFrame frame;
   while (reader.next(frame)) {
@@ -92,8 +92,10 @@ RingCopy copy_ring(uint32_t row, const ProfbufView& view) {
   const uint64_t given_back = std::min(reader.released() - chunk.begin, chunk.end - chunk.begin);
   copy.words.resize(chunk.end - chunk.begin);
   copy.words.erase(copy.words.begin(), copy.words.begin() + static_cast<int64_t>(given_back));
-  copy.head = {row,       chunk.damaged ? kSpanDamaged : 0,
-               chunk.begin + given_back, chunk.end,
+  copy.head = {row,
+               chunk.damaged ? kSpanDamaged : 0,
+               chunk.begin + given_back,
+               chunk.end,
                reader.dropped(),
                view.head->first_drop_ticks.load(std::memory_order_relaxed)};
   return copy;
@@ -250,12 +252,13 @@ std::vector<std::string> StreamHealth::lines(const TickClock& clock) const {
     if (count != 0) out.push_back(fmt::format("{} {}", count, text));
   };
   if (lost() != 0)
-    out.push_back(fmt::format("{} events dropped because a profbuf was full, the first {:.3f} s "
-                              "after the start",
-                              lost(),
-                              static_cast<double>(clock.since_start_ns(first_lost_ticks)) / 1e9));
-  say(gaps, "gaps in the streams of profbufs: the journal that had these events is not here, or "
-            "positions were damaged");
+    out.push_back(
+        fmt::format("{} events dropped because a profbuf was full, the first {:.3f} s "
+                    "after the start",
+                    lost(), static_cast<double>(clock.since_start_ns(first_lost_ticks)) / 1e9));
+  say(gaps,
+      "gaps in the streams of profbufs: the journal that had these events is not here, or "
+      "positions were damaged");
   say(damaged_records, "pieces of profbufs that do not read as records");
   say(damaged_journal_bytes, "bytes of the journal that belong to no whole frame");
   say(missing_journal_frames, "frames missing inside the journal");
@@ -269,8 +272,7 @@ StreamHealth read_events(const Dump& dump, const EventSink& sink) {
   StreamHealth found;
   const bool running = dump.life() == Life::kRunning;
   std::vector<RingCopy> copies;
-  if (running)
-    for_each_ring(dump, [&](RingCopy copy) { copies.push_back(std::move(copy)); });
+  if (running) for_each_ring(dump, [&](RingCopy copy) { copies.push_back(std::move(copy)); });
   read_journal(dump, parser, found);
   for (const RingCopy& copy : copies) feed_ring(copy, parser);
   if (!running) for_each_ring(dump, [&](const RingCopy& copy) { feed_ring(copy, parser); });

@@ -27,7 +27,7 @@ struct Event {
   uint32_t profbuf = 0;
   uint32_t thread = format::kNoRow;  // row of the thread table
   uint32_t bucket = 0;
-  uint64_t ticks = 0;        // kLost: of the first one lost
+  uint64_t ticks = 0;  // kLost: of the first one lost
   uint64_t size_bytes = 0;
   uint64_t weight = 0;       // format/weights.h
   uint64_t bytes = 0;        // what the sample stands for
@@ -38,18 +38,18 @@ using EventSink = std::function<void(const Event&)>;
 
 // How much of what happened the events tell.
 struct StreamHealth {
-  uint64_t events = 0;              // kAlloc and kFree
-  uint64_t lost_reported = 0;       // by kLost records
-  uint64_t lost_at_the_end = 0;     // dropped, and no kLost record came after
-  uint64_t first_lost_ticks = 0;    // 0: nothing lost
-  uint64_t gaps = 0;                // a profbuf did not go on where it had ended
-  uint64_t damaged_records = 0;     // words that are no record; the rest of that piece was skipped
+  uint64_t events = 0;            // kAlloc and kFree
+  uint64_t lost_reported = 0;     // by kLost records
+  uint64_t lost_at_the_end = 0;   // dropped, and no kLost record came after
+  uint64_t first_lost_ticks = 0;  // 0: nothing lost
+  uint64_t gaps = 0;              // a profbuf did not go on where it had ended
+  uint64_t damaged_records = 0;   // words that are no record; the rest of that piece was skipped
   uint64_t damaged_journal_bytes = 0;
   uint64_t torn_journal_bytes = 0;  // at its end; the rings still have what they were to hold
   uint64_t missing_journal_frames = 0;
   uint64_t first_ticks = 0;  // of events; 0: there are none
   uint64_t last_ticks = 0;
-  std::string journal;  // path; empty: there is none
+  std::string journal;          // path; empty: there is none
   std::string journal_trouble;  // why a journal that is there could not be used
   bool journal_complete = false;
 

@@ -76,8 +76,8 @@ void drop_guard(int index) {
 FileMapping::FileMapping(int fd, uint64_t offset, uint64_t bytes, bool writable) : bytes_(bytes) {
   install_handler_once();
   const int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
-  void* place = mmap(nullptr, bytes, protection, MAP_SHARED | MAP_NORESERVE, fd,
-                     static_cast<off_t>(offset));
+  void* place =
+      mmap(nullptr, bytes, protection, MAP_SHARED | MAP_NORESERVE, fd, static_cast<off_t>(offset));
   if (place == MAP_FAILED) throw std::system_error(errno, std::generic_category(), "mmap");
   data_ = static_cast<std::byte*>(place);
   const auto begin = reinterpret_cast<uintptr_t>(place);

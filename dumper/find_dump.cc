@@ -55,7 +55,7 @@ bool maps_file(const std::vector<MapsLine>& lines, ino_t inode) {
 }
 
 bool has_magic(const std::string& path) {
-  struct stat status{};
+  struct stat status {};
   if (stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) return false;
   std::ifstream in(path, std::ios::binary);
   uint64_t magic = 0;
@@ -67,7 +67,7 @@ std::optional<std::string> openable_path(uint32_t pid, const MapsLine& line) {
   const std::string candidates[] = {line.path, fmt::format("/proc/{}/root{}", pid, line.path),
                                     fmt::format("/proc/{}/map_files/{}", pid, line.range)};
   for (const std::string& path : candidates) {
-    struct stat status{};
+    struct stat status {};
     if (stat(path.c_str(), &status) == 0 && status.st_ino == line.inode && has_magic(path))
       return path;
   }
@@ -121,9 +121,10 @@ std::string dump_of_process(uint32_t pid) {
   bool readable = false;
   const auto lines = maps_of(pid, &readable);
   if (!readable)
-    throw DumpError(fmt::format("process {}: /proc/{}/maps cannot be read: another user's process "
-                                "or one that is ending",
-                                pid, pid));
+    throw DumpError(
+        fmt::format("process {}: /proc/{}/maps cannot be read: another user's process "
+                    "or one that is ending",
+                    pid, pid));
   for (const MapsLine& line : lines)
     if (may_be_dump(line))
       if (auto path = openable_path(pid, line)) return *path;

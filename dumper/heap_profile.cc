@@ -29,9 +29,7 @@ constexpr const char* kDropFrames =
     "brk|sbrk|_?_libc_(malloc|calloc|realloc|memalign|free)";
 
 // A hostile dump may hold any double.
-double sane(double variance) {
-  return std::isfinite(variance) && variance > 0 ? variance : 0;
-}
+double sane(double variance) { return std::isfinite(variance) && variance > 0 ? variance : 0; }
 
 uint64_t minus(uint64_t allocated, uint64_t freed) {
   return allocated >= freed ? allocated - freed : 0;
@@ -68,9 +66,10 @@ std::vector<BucketReading> read_buckets(const Dump& dump, const Cut& cut, PeakMa
     if (!copy) continue;
     const HeapTotals& totals = totals_in(cut, *copy);
     if (totals.free_bytes > totals.alloc_bytes || totals.free_objects > totals.alloc_objects)
-      dump.add_damage(fmt::format("bucket table: row {} says that more was freed than allocated; "
-                                  "counted as nothing live",
-                                  row));
+      dump.add_damage(
+          fmt::format("bucket table: row {} says that more was freed than allocated; "
+                      "counted as nothing live",
+                      row));
     buckets.push_back({static_cast<uint32_t>(row), copy->kind, copy->stack, copy->labels, totals,
                        peak_of(*copy, totals, mark)});
   }
@@ -94,7 +93,8 @@ class StackTranslator {
     if (stack.root != format::kStackComplete)
       result.push_back(synthetic(format::kStackRootNames[stack.root]));
     // mprof's own work, seen by itself.
-    if (result.empty()) result.push_back(synthetic(stack.frames.empty() ? "[no stack]" : "[mprof]"));
+    if (result.empty())
+      result.push_back(synthetic(stack.frames.empty() ? "[no stack]" : "[mprof]"));
     return result;
   }
 
@@ -156,8 +156,8 @@ class StackTranslator {
     const uint32_t index = builder_.location(in == nullptr ? -1 : in->mapping, address);
     out_.places.resize(out_.profile.locations.size());
     if (in != nullptr)
-      out_.places[index] = {{in->copy.path, in->copy.build_id_hex},
-                            address - in->copy.load_bias, true};
+      out_.places[index] = {
+          {in->copy.path, in->copy.build_id_hex}, address - in->copy.load_bias, true};
     locations_.emplace(key, index);
     return index;
   }
@@ -194,8 +194,7 @@ class ValueMaker {
   void add_live(const HeapTotals& totals, Sample& sample) {
     sample.values.push_back(live_.round(minus(totals.alloc_objects, totals.free_objects)));
     sample.values.push_back(clamp_value(minus(totals.alloc_bytes, totals.free_bytes)));
-    sample.variances.push_back(
-        sane(totals.alloc_objects_variance - totals.free_objects_variance));
+    sample.variances.push_back(sane(totals.alloc_objects_variance - totals.free_objects_variance));
     sample.variances.push_back(sane(totals.alloc_bytes_variance - totals.free_bytes_variance));
   }
 
@@ -319,8 +318,8 @@ HeapSums sum(const HeapReading& reading) {
     sums.alloc_samples += t.alloc_samples;
     sums.free_samples += t.free_samples;
   }
-  for (Estimate* e : {&sums.alloc_objects, &sums.alloc_bytes, &sums.live_objects,
-                      &sums.live_bytes, &sums.peak_objects, &sums.peak_bytes})
+  for (Estimate* e : {&sums.alloc_objects, &sums.alloc_bytes, &sums.live_objects, &sums.live_bytes,
+                      &sums.peak_objects, &sums.peak_bytes})
     e->standard_error = std::sqrt(e->standard_error);
   return sums;
 }
@@ -355,9 +354,9 @@ void symbolize(HeapProfile& heap, Symbolizer& symbolizer, SymbolDetail detail) {
     if (!place.known) continue;
     std::vector<Line> lines;
     for (const SymbolFrame& frame : symbolizer.frames(place.module, place.vaddr))
-      lines.push_back({builder.function(frame.name, frame.file, frame.system_name,
-                                        frame.start_line),
-                       frame.line});
+      lines.push_back(
+          {builder.function(frame.name, frame.file, frame.system_name, frame.start_line),
+           frame.line});
     profile.locations[i].lines = std::move(lines);
     const ModuleSymbols status = symbolizer.status(place.module);
     if (status != ModuleSymbols::kOk) poor.emplace(place.module.path, status);

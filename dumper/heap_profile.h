@@ -73,8 +73,7 @@ struct HeapProfile {
   std::vector<CodePlace> places;  // of each location
 };
 
-[[nodiscard]] HeapProfile make_profile(const Dump& dump, const HeapReading& reading,
-                                       HeapView view);
+[[nodiscard]] HeapProfile make_profile(const Dump& dump, const HeapReading& reading, HeapView view);
 
 // Gives the locations their functions and lines, and adds a comment for each module without.
 void symbolize(HeapProfile& profile, Symbolizer& symbolizer, SymbolDetail detail);

@@ -127,8 +127,8 @@ JournalReader::JournalReader(int fd, std::string path, const JournalHeader& expe
   JournalHeader found{};
   const size_t bytes = read_at(0, &found, sizeof found);
   if (bytes < sizeof found)
-    throw JournalError(fmt::format("{}: the journal has {} bytes; its header alone takes {}",
-                                   path_, bytes, sizeof found));
+    throw JournalError(fmt::format("{}: the journal has {} bytes; its header alone takes {}", path_,
+                                   bytes, sizeof found));
   if (!same_dump(found, expected))
     throw JournalError(
         fmt::format("{}: not the journal of this dump: {}", path_, why_not(found, expected)));
@@ -177,8 +177,8 @@ bool JournalReader::load_payload(uint64_t offset, const FrameHead& head) {
   if (read_at(offset, stored_.data(), stored_.size()) != stored_.size()) return false;
   if (crc_of(stored_.data(), stored_.size()) != head.payload_crc) return false;
   raw_.resize(head.raw_bytes / sizeof(uint64_t));
-  const size_t got = ZSTD_decompressDCtx(decompressor_, raw_.data(), head.raw_bytes,
-                                         stored_.data(), stored_.size());
+  const size_t got = ZSTD_decompressDCtx(decompressor_, raw_.data(), head.raw_bytes, stored_.data(),
+                                         stored_.size());
   return ZSTD_isError(got) == 0 && got == head.raw_bytes;
 }
 
@@ -311,8 +311,8 @@ int JournalWriter::append(const FrameBuilder& builder, bool complete) {
 int JournalWriter::write_at_end(const std::vector<char>& bytes) {
   size_t done = 0;
   while (done < bytes.size()) {
-    const ssize_t n = ::pwrite(fd_, bytes.data() + done, bytes.size() - done,
-                               static_cast<off_t>(end_ + done));
+    const ssize_t n =
+        ::pwrite(fd_, bytes.data() + done, bytes.size() - done, static_cast<off_t>(end_ + done));
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) {
       const int error = n == 0 ? ENOSPC : errno;

@@ -32,7 +32,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array kForwarded = {SIGINT,  SIGTERM, SIGHUP,  SIGQUIT, SIGUSR1,
+constexpr std::array kForwarded = {SIGINT,  SIGTERM,  SIGHUP,  SIGQUIT, SIGUSR1,
                                    SIGUSR2, SIGWINCH, SIGALRM, SIGURG};
 
 sigset_t waited_signals() {
@@ -80,11 +80,18 @@ std::string preload_value(const std::string& library) {
 
 std::string out_pattern(const LaunchOptions& options) {
   const auto given = options.environment.find("MPROF_OUT");
-  std::string pattern = given == options.environment.end() ? format::kDefaultOut : given->second;
+  const char* inherited = getenv("MPROF_OUT");
+  std::string pattern = format::kDefaultOut;
+  if (given != options.environment.end())
+    pattern = given->second;
+  else if (inherited != nullptr && format::is_out_pattern(inherited))
+    pattern = inherited;
   if (pattern.front() == '/') return pattern;
   std::string directory;
-  for (const char c : fs::absolute(options.directory).string())
-    directory += c == '%' ? std::string("%%") : std::string(1, c);
+  for (const char c : fs::canonical(options.directory).string()) {
+    if (c == '%') directory += '%';
+    directory += c;
+  }
   return directory + "/" + pattern;
 }
 
@@ -93,7 +100,8 @@ std::vector<std::string> program_environment(const LaunchOptions& options,
                                              const std::string& library) {
   std::map<std::string, std::string> set = options.environment;
   set["MPROF_OUT"] = out_pattern(options);
-  set["MPROF_DRAIN"] = "0";  // mprof run drains by itself, or was told not to
+  set.insert_or_assign("MPROF_DRAIN",
+                       std::string("0"));  // mprof run drains by itself, or was told not to
   set["LD_PRELOAD"] = preload_value(library);
   std::vector<std::string> result;
   for (const auto& [name, value] : set) result.push_back(name + "=" + value);
@@ -295,8 +303,8 @@ LaunchResult launch(const LaunchOptions& options) {
   drainer.stop();
   result.exit_code = exit_code_of(status);
   if (started.error != 0) {
-    result.failure = fmt::format("{}: cannot be run: {}", options.command.front(),
-                                 strerror(started.error));
+    result.failure =
+        fmt::format("{}: cannot be run: {}", options.command.front(), strerror(started.error));
     return result;
   }
   result.complaints = drainer.complaints();

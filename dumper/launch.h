@@ -20,8 +20,8 @@ struct LaunchOptions {
 };
 
 struct LaunchResult {
-  int exit_code = 0;            // the program's, 128 + n after signal n, 126 or 127 as in a shell
-  std::string failure;          // why the program could not be started
+  int exit_code = 0;    // the program's, 128 + n after signal n, 126 or 127 as in a shell
+  std::string failure;  // why the program could not be started
   std::vector<std::string> dumps;       // of the program and what it started, by start time
   std::vector<std::string> complaints;  // of the drainer
 };

@@ -144,8 +144,9 @@ class RunReport {
       fmt::print(stderr, "and {} more processes; their profiles lie beside their dumps\n",
                  reported_ - kMaxReported);
     if (without_samples_ != 0)
-      fmt::print(stderr, "{} processes allocated too little to be sampled; they left dumps and no "
-                         "profiles\n",
+      fmt::print(stderr,
+                 "{} processes allocated too little to be sampled; they left dumps and no "
+                 "profiles\n",
                  without_samples_);
   }
 
@@ -207,7 +208,9 @@ int run_command(const Options& options) {
 
 // A report that went into a full disk or a closed pipe has failed.
 int flush_output(int code) {
-  return std::fflush(stdout) == 0 && std::ferror(stdout) == 0 ? code : 1;
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return code;
+  complain("standard output cannot be written");
+  return 1;
 }
 
 int run(int argc, const char* const* argv) {

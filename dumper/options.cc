@@ -50,11 +50,10 @@ bool is_switch(const format::SettingInfo& setting) {
 
 void add_setting(CLI::App* run, const format::SettingInfo& setting, Raw& raw) {
   std::string& value = raw.settings[setting.variable];
-  const std::string meaning =
-      fmt::format("{} ({}; {}{})", setting.meaning, setting.variable, setting.accepted,
-                  *setting.default_text == '\0'
-                      ? std::string()
-                      : fmt::format("; default {}", setting.default_text));
+  const std::string meaning = fmt::format(
+      "{} ({}; {}{})", setting.meaning, setting.variable, setting.accepted,
+      *setting.default_text == '\0' ? std::string()
+                                    : fmt::format("; default {}", setting.default_text));
   if (is_switch(setting))
     run->add_flag(option_of(setting.variable) + "{1}", value, meaning);
   else
@@ -108,16 +107,16 @@ void add_run(CLI::App& app, Options& options, Raw& raw) {
 }
 
 void add_doctor(CLI::App& app, Options& options, Raw& raw) {
-  CLI::App* doctor = add_command(
-      app, "doctor", "why a profile is empty or partial: mprof doctor -- cmd args...", options,
-      Command::kDoctor);
+  CLI::App* doctor =
+      add_command(app, "doctor", "why a profile is empty or partial: mprof doctor -- cmd args...",
+                  options, Command::kDoctor);
   doctor->add_flag("--no-run", raw.no_run, "look at the program without running it");
   doctor->prefix_command();
 }
 
 void add_pprof(CLI::App& app, Options& options, Raw& raw) {
-  CLI::App* pprof = add_command(app, "pprof", "write profiles for `go tool pprof`", options,
-                                Command::kPprof);
+  CLI::App* pprof =
+      add_command(app, "pprof", "write profiles for `go tool pprof`", options, Command::kPprof);
   add_dump(pprof, options);
   add_output_options(pprof, options, raw);
   pprof->add_flag("--text", options.text, "Go's debug=1 text in place of protobuf");
@@ -125,8 +124,8 @@ void add_pprof(CLI::App& app, Options& options, Raw& raw) {
 }
 
 void add_top(CLI::App& app, Options& options, Raw& raw) {
-  CLI::App* top = add_command(app, "top", "the functions that memory is spent in", options,
-                              Command::kTop);
+  CLI::App* top =
+      add_command(app, "top", "the functions that memory is spent in", options, Command::kTop);
   add_dump(top, options)->expected(1);
   top->add_option("--sort", raw.sort, "flat or cum")->capture_default_str();
   top->add_option("-n", options.rows, "rows to show, 0 for all")->capture_default_str();
@@ -215,8 +214,9 @@ void check_values(Options& options, const Raw& raw) {
   if (raw.views.empty() && (options.from || options.to))
     options.views = {HeapView::kHeap, HeapView::kAllocs};
   if (raw.peak && (options.from || options.to))
-    throw UsageError("--peak: a part of the time has no peak; accepted with --from and --to is "
-                     "--allocs");
+    throw UsageError(
+        "--peak: a part of the time has no peak; accepted with --from and --to is "
+        "--allocs");
 }
 
 bool takes_program(const std::string& command) { return command == "run" || command == "doctor"; }

@@ -25,9 +25,9 @@ enum class Command { kHelp, kRun, kPprof, kTop, kInfo, kDoctor, kDrain, kTimelin
 
 struct Options {
   Command command = Command::kHelp;
-  std::string help;                   // kHelp: what to print
-  std::vector<std::string> program;   // run, doctor: command and arguments
-  std::vector<std::string> dumps;     // files or pids
+  std::string help;                                // kHelp: what to print
+  std::vector<std::string> program;                // run, doctor: command and arguments
+  std::vector<std::string> dumps;                  // files or pids
   std::map<std::string, std::string> environment;  // run: MPROF_* from options
   std::vector<HeapView> views = {HeapView::kHeap, HeapView::kAllocs, HeapView::kPeak};
   std::string directory;

@@ -16,8 +16,8 @@ std::string quoted(const std::string& argument) {
   constexpr std::string_view kPlain =
       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./:,@%^";
   std::string text = argument;
-  std::replace_if(text.begin(), text.end(),
-                  [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
+  std::replace_if(
+      text.begin(), text.end(), [](unsigned char c) { return c < 0x20 || c == 0x7f; }, '?');
   if (!text.empty() && text.find_first_not_of(kPlain) == std::string::npos) return text;
   std::string out = "'";
   for (const char c : text) {
@@ -59,12 +59,11 @@ std::string totals_line(const HeapReading& reading, HeapView view) {
     return fmt::format("total at the peak: {} in {} objects",
                        estimate_text(sums.peak_bytes, "bytes"),
                        estimate_text(sums.peak_objects, "count"));
-  return fmt::format("totals with standard error: allocated {} in {} objects; in use {} in {} "
-                     "objects",
-                     estimate_text(sums.alloc_bytes, "bytes"),
-                     estimate_text(sums.alloc_objects, "count"),
-                     estimate_text(sums.live_bytes, "bytes"),
-                     estimate_text(sums.live_objects, "count"));
+  return fmt::format(
+      "totals with standard error: allocated {} in {} objects; in use {} in {} "
+      "objects",
+      estimate_text(sums.alloc_bytes, "bytes"), estimate_text(sums.alloc_objects, "count"),
+      estimate_text(sums.live_bytes, "bytes"), estimate_text(sums.live_objects, "count"));
 }
 
 std::string number(double value, const char* unit) {
@@ -101,14 +100,15 @@ std::vector<std::string> loss_lines(const Dump& dump) {
     if (const uint64_t count = dump.header().lost[i].load(std::memory_order_relaxed); count != 0)
       lines.push_back(fmt::format("lost: {} samples ({})", count, format::kLostNames[i]));
   if (const uint64_t failed = dump.header().mapped_growth_failures; failed != 0)
-    lines.push_back(fmt::format("the dump could not grow {} times (disk full, a limit, or the "
-                                "file was removed)",
-                                failed));
+    lines.push_back(
+        fmt::format("the dump could not grow {} times (disk full, a limit, or the "
+                    "file was removed)",
+                    failed));
   const uint64_t since = dump.header().first_lost_ticks.load(std::memory_order_relaxed);
   if (!lines.empty() && since != 0)
-    lines.push_back(fmt::format(
-        "the first loss was {} after the start",
-        duration_text(static_cast<double>(dump.clock().since_start_ns(since)))));
+    lines.push_back(
+        fmt::format("the first loss was {} after the start",
+                    duration_text(static_cast<double>(dump.clock().since_start_ns(since)))));
   return lines;
 }
 
@@ -120,8 +120,10 @@ std::string estimate_text(const Estimate& estimate, const char* unit) {
 
 std::string command_text(const std::vector<std::string>& arguments) {
   std::string text;
-  for (const std::string& argument : arguments)
-    text += (text.empty() ? "" : " ") + quoted(argument);
+  for (const std::string& argument : arguments) {
+    if (!text.empty()) text += ' ';
+    text += quoted(argument);
+  }
   return text;
 }
 
@@ -144,8 +146,7 @@ std::string time_text(uint64_t realtime_ns) {
   return text;
 }
 
-std::vector<std::string> comments_for(const Dump& dump, const HeapReading& reading,
-                                      HeapView view) {
+std::vector<std::string> comments_for(const Dump& dump, const HeapReading& reading, HeapView view) {
   std::vector<std::string> lines;
   lines.push_back(fmt::format("mprof {} profile of process {}, started {}", view_name(view),
                               dump.header().pid, time_text(dump.header().realtime_start_ns)));

@@ -58,11 +58,10 @@ void add_identity(const Dump& dump, Sheet& sheet) {
   sheet.line("command line", command_text(dump.command_line()));
   sheet.line("process", fmt::format("{}, child of {}", header.pid, header.parent_pid));
   sheet.line("started", time_text(start));
-  sheet.line("duration", fmt::format("{}{}, {}",
-                                     life == Life::kEndedWithoutCleanEnd ? "at least " : "",
-                                     duration_text(static_cast<double>(end > start ? end - start
-                                                                                   : 0)),
-                                     end_text(life)));
+  sheet.line("duration",
+             fmt::format("{}{}, {}", life == Life::kEndedWithoutCleanEnd ? "at least " : "",
+                         duration_text(static_cast<double>(end > start ? end - start : 0)),
+                         end_text(life)));
 }
 
 void add_settings(const Dump& dump, Sheet& sheet) {
@@ -70,20 +69,20 @@ void add_settings(const Dump& dump, Sheet& sheet) {
   const std::string allocator = dump.allocator();
   sheet.line("allocator", allocator.empty() ? "unknown" : allocator);
   sheet.line("heap rate",
-             header.heap_rate_bytes == 0   ? std::string("0: heap sampling is off")
-             : header.heap_rate_bytes == 1 ? std::string("1: every allocation, values are exact")
-                                           : fmt::format("one sample every {} bytes on average",
-                                                         header.heap_rate_bytes));
-  sheet.line("stacks kept", fmt::format("{} frames at most, unwinder {}",
-                                        header.stack_depth_frames, unwind_name(header.unwind)));
+             header.heap_rate_bytes == 0 ? std::string("0: heap sampling is off")
+             : header.heap_rate_bytes == 1
+                 ? std::string("1: every allocation, values are exact")
+                 : fmt::format("one sample every {} bytes on average", header.heap_rate_bytes));
+  sheet.line("stacks kept", fmt::format("{} frames at most, unwinder {}", header.stack_depth_frames,
+                                        unwind_name(header.unwind)));
   sheet.line("mmap", header.mmap_profiled != 0 ? "profiled" : "not profiled");
 }
 
 void add_sums(const Dump& dump, const HeapReading& reading, Sheet& sheet) {
   const HeapSums sums = sum(reading);
   const bool running = dump.life() == Life::kRunning;
-  sheet.line("samples", fmt::format("{} allocations, {} frees", sums.alloc_samples,
-                                    sums.free_samples));
+  sheet.line("samples",
+             fmt::format("{} allocations, {} frees", sums.alloc_samples, sums.free_samples));
   sheet.line("allocated", objects_of(sums.alloc_bytes, sums.alloc_objects));
   sheet.line(running ? "in use now" : "in use at end",
              objects_of(sums.live_bytes, sums.live_objects));
@@ -103,8 +102,8 @@ std::string share(uint64_t part, uint64_t whole) {
 void add_losses(const Dump& dump, const HeapReading& reading, const std::string& double_entry,
                 Sheet& sheet) {
   const StackCounts counts = stack_counts(dump);
-  sheet.line("truncated", share(counts.truncated, counts.samples) +
-                              " stacks deeper than the limit");
+  sheet.line("truncated",
+             share(counts.truncated, counts.samples) + " stacks deeper than the limit");
   sheet.line("incomplete", share(counts.incomplete, counts.samples) +
                                " stacks not followed to the outermost frame");
   const auto lost = loss_lines(dump);
@@ -171,8 +170,8 @@ void add_modules(const Dump& dump, Sheet& sheet) {
   sheet.line("modules", fmt::format("{} with sampled code", rows));
   for (uint64_t row = 0; row < std::min<uint64_t>(rows, kMaxModulesShown); ++row)
     if (const auto module = dump.module(static_cast<uint32_t>(row)))
-      sheet.more(fmt::format("{:x}-{:x} {}{}{}", module->start, module->end, module->path,
-                             module->build_id_hex.empty() ? "" : " " + module->build_id_hex,
+      sheet.more(fmt::format("{:x}-{:x} {} {}{}", module->start, module->end, module->path,
+                             module->build_id_hex,
                              module->unloaded_ticks != 0 ? " (unloaded)" : ""));
   if (rows > kMaxModulesShown) sheet.more(fmt::format("and {} more", rows - kMaxModulesShown));
 }

@@ -46,8 +46,8 @@ std::optional<ClockPoint> point_of_this_machine(const format::DumpHeader& header
       static_cast<int64_t>(header.realtime_start_ns - header.clock_first.monotonic_ns);
   const ClockPoint now{__rdtsc(), now_ns(CLOCK_MONOTONIC)};
   const auto our_boot = static_cast<int64_t>(now_ns(CLOCK_REALTIME) - now.monotonic_ns);
-  const auto apart = static_cast<int64_t>(static_cast<uint64_t>(their_boot) -
-                                          static_cast<uint64_t>(our_boot));
+  const auto apart =
+      static_cast<int64_t>(static_cast<uint64_t>(their_boot) - static_cast<uint64_t>(our_boot));
   if (apart < kSameBootNs && apart > -kSameBootNs) return now;
 #else
   (void)header;
@@ -57,15 +57,13 @@ std::optional<ClockPoint> point_of_this_machine(const format::DumpHeader& header
 
 std::optional<double> slope(ClockPoint a, ClockPoint b) {
   if (b.ticks <= a.ticks || b.monotonic_ns <= a.monotonic_ns) return std::nullopt;
-  const double ratio = static_cast<double>(b.monotonic_ns - a.monotonic_ns) /
-                       static_cast<double>(b.ticks - a.ticks);
+  const double ratio =
+      static_cast<double>(b.monotonic_ns - a.monotonic_ns) / static_cast<double>(b.ticks - a.ticks);
   if (ratio < 1e-4 || ratio > 1e6) return std::nullopt;
   return ratio;
 }
 
-uint64_t clamped(double ns) {
-  return static_cast<uint64_t>(std::clamp(ns, 0.0, kMaxNs));
-}
+uint64_t clamped(double ns) { return static_cast<uint64_t>(std::clamp(ns, 0.0, kMaxNs)); }
 
 }  // namespace
 
@@ -106,8 +104,7 @@ uint64_t TickClock::duration_to_ns(uint64_t ticks) const {
 }
 
 uint64_t TickClock::ticks_at_since_start_ns(int64_t ns) const {
-  const double ticks =
-      static_cast<double>(first_.ticks) + static_cast<double>(ns) / ns_per_tick_;
+  const double ticks = static_cast<double>(first_.ticks) + static_cast<double>(ns) / ns_per_tick_;
   return ticks >= 1.8e19 ? UINT64_MAX : static_cast<uint64_t>(std::max(ticks, 1.0));
 }
 

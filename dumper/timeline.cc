@@ -94,13 +94,12 @@ bool take_part(std::string_view& text, size_t digits, int min, int max, int* out
 
 std::optional<tm> take_date_and_time(std::string_view& text) {
   tm parts{};
-  const bool good =
-      take_part(text, 4, 1970, 2200, &parts.tm_year) && take(text, "-") &&
-      take_part(text, 2, 1, 12, &parts.tm_mon) && take(text, "-") &&
-      take_part(text, 2, 1, 31, &parts.tm_mday) && take(text, "Tt ") &&
-      take_part(text, 2, 0, 23, &parts.tm_hour) && take(text, ":") &&
-      take_part(text, 2, 0, 59, &parts.tm_min) && take(text, ":") &&
-      take_part(text, 2, 0, 60, &parts.tm_sec);
+  const bool good = take_part(text, 4, 1970, 2200, &parts.tm_year) && take(text, "-") &&
+                    take_part(text, 2, 1, 12, &parts.tm_mon) && take(text, "-") &&
+                    take_part(text, 2, 1, 31, &parts.tm_mday) && take(text, "Tt ") &&
+                    take_part(text, 2, 0, 23, &parts.tm_hour) && take(text, ":") &&
+                    take_part(text, 2, 0, 59, &parts.tm_min) && take(text, ":") &&
+                    take_part(text, 2, 0, 60, &parts.tm_sec);
   parts.tm_year -= 1900;
   parts.tm_mon -= 1;
   if (!good) return std::nullopt;
@@ -212,6 +211,43 @@ size_t index_of(int64_t ns, const Timeline& timeline) {
   return std::min(static_cast<size_t>(index), timeline.intervals.size() - 1);
 }
 
+// Modulo 2^64, like the sums that it is compared with.
+uint64_t live_in_buckets(const Dump& dump) {
+  uint64_t live = 0;
+  const auto rows = static_cast<uint32_t>(dump.rows(format::TableId::kBuckets));
+  for (uint32_t row = 0; row < rows; ++row)
+    if (const auto bucket = dump.bucket(row))
+      live += bucket->totals.alloc_bytes - bucket->totals.free_bytes;
+  return live;
+}
+
+// The heap before the first loss follows from the events before it, the heap after the last loss
+// from the buckets and the events after it. What the lost events changed lies between; it is
+// spread over the losses by their counts. A gap without a count is taken to lie at the start.
+void fill_in_live(Timeline& timeline, const Interval& before, const Interval& after,
+                  uint64_t live_at_end) {
+  uint64_t by_events =
+      before.alloc_bytes - before.free_bytes + after.alloc_bytes - after.free_bytes;
+  uint64_t lost = before.lost + after.lost;
+  for (const Interval& interval : timeline.intervals) {
+    by_events += interval.alloc_bytes - interval.free_bytes;
+    lost += interval.lost;
+  }
+  const bool whole = timeline.health.whole();
+  const auto unseen =
+      static_cast<double>(whole ? 0 : static_cast<int64_t>(live_at_end - by_events));
+  uint64_t live = before.alloc_bytes - before.free_bytes;
+  uint64_t lost_so_far = before.lost;
+  for (Interval& interval : timeline.intervals) {
+    live += interval.alloc_bytes - interval.free_bytes;
+    lost_so_far += interval.lost;
+    const double share =
+        lost == 0 ? 1 : static_cast<double>(lost_so_far) / static_cast<double>(lost);
+    interval.live_bytes =
+        static_cast<int64_t>(live + static_cast<uint64_t>(std::llround(unseen * share)));
+  }
+}
+
 std::string bar(int64_t value, int64_t largest) {
   if (value <= 0 || largest <= 0) return "";
   const double share = static_cast<double>(value) / static_cast<double>(largest);
@@ -219,8 +255,8 @@ std::string bar(int64_t value, int64_t largest) {
 }
 
 constexpr std::array<const char*, kLifetimeClasses> kClassNames = {
-    "< 1 us",  "< 10 us", "< 100 us", "< 1 ms",   "< 10 ms",   "< 100 ms",
-    "< 1 s",   "< 10 s",  "< 100 s",  "< 1000 s", "< 10000 s", "longer"};
+    "< 1 us", "< 10 us", "< 100 us", "< 1 ms",   "< 10 ms",   "< 100 ms",
+    "< 1 s",  "< 10 s",  "< 100 s",  "< 1000 s", "< 10000 s", "longer"};
 
 size_t lifetime_class(uint64_t ns) {
   size_t index = 0;
@@ -260,16 +296,15 @@ std::string lifetime_summary(const Lifetimes& total) {
 }
 
 std::string lifetime_histogram(const Lifetimes& total) {
-  std::string out = fmt::format("{:>10} {:>14} {:>12} {:>7}\n", "lifetime", "blocks", "bytes",
-                                "share");
+  std::string out =
+      fmt::format("{:>10} {:>14} {:>12} {:>7}\n", "lifetime", "blocks", "bytes", "share");
   const uint64_t largest = *std::max_element(total.freed_bytes.begin(), total.freed_bytes.end());
   for (size_t i = 0; i < kLifetimeClasses; ++i)
-    out += fmt::format("{:>10} {:>14.0f} {:>12} {:>6.1f}% {}\n", kClassNames[i],
-                       objects(total.freed_objects[i]),
-                       bytes_text(static_cast<double>(total.freed_bytes[i])),
-                       percent(total.freed_bytes[i], total.freed_bytes_total()),
-                       bar(static_cast<int64_t>(total.freed_bytes[i]),
-                           static_cast<int64_t>(largest)));
+    out += fmt::format(
+        "{:>10} {:>14.0f} {:>12} {:>6.1f}% {}\n", kClassNames[i], objects(total.freed_objects[i]),
+        bytes_text(static_cast<double>(total.freed_bytes[i])),
+        percent(total.freed_bytes[i], total.freed_bytes_total()),
+        bar(static_cast<int64_t>(total.freed_bytes[i]), static_cast<int64_t>(largest)));
   return out;
 }
 
@@ -300,10 +335,10 @@ Window make_window(const std::optional<TimePoint>& from, const std::optional<Tim
   if (to) window.to_ns = resolve(*to, clock, end_ns);
   window.from_ns = std::max<int64_t>(window.from_ns, 0);
   if (window.from_ns > window.to_ns)
-    throw TimeError(fmt::format("the window is empty: it begins at {:.3f} s and ends at {:.3f} s; "
-                                "the program's last moment is {:.3f} s",
-                                seconds_of(window.from_ns), seconds_of(window.to_ns),
-                                seconds_of(end_ns)));
+    throw TimeError(
+        fmt::format("the window is empty: it begins at {:.3f} s and ends at {:.3f} s; "
+                    "the program's last moment is {:.3f} s",
+                    seconds_of(window.from_ns), seconds_of(window.to_ns), seconds_of(end_ns)));
   return window;
 }
 
@@ -340,17 +375,16 @@ Timeline make_timeline(const Dump& dump, const Window& window, size_t intervals)
   timeline.interval_ns = std::max<int64_t>((span_ns + count - 1) / count, 1);
   const TickClock clock = dump.clock();
   Interval before;
+  Interval after;
   timeline.health = read_events(dump, [&](const Event& event) {
     const int64_t ns = clock.since_start_ns(event.ticks);
-    if (ns > window.to_ns) return;
-    add_to_interval(ns < window.from_ns ? before : timeline.intervals[index_of(ns, timeline)],
-                    event);
+    Interval* place = ns > window.to_ns ? &after : &before;
+    if (ns >= window.from_ns && ns <= window.to_ns)
+      place = &timeline.intervals[index_of(ns, timeline)];
+    add_to_interval(*place, event);
   });
-  uint64_t live = before.alloc_bytes - before.free_bytes;  // modulo 2^64: may be negative
-  for (Interval& interval : timeline.intervals) {
-    live += interval.alloc_bytes - interval.free_bytes;
-    interval.live_bytes = static_cast<int64_t>(live);
-  }
+  after.lost += timeline.health.lost_at_the_end;
+  fill_in_live(timeline, before, after, live_in_buckets(dump));
   return timeline;
 }
 
@@ -360,8 +394,8 @@ std::string timeline_table(const Timeline& timeline, const TickClock& clock) {
     largest = std::max(largest, interval.live_bytes);
   const double seconds = seconds_of(timeline.interval_ns);
   std::string out = health_lines(timeline.health, clock);
-  out += fmt::format("{:>12} {:>12} {:>14} {:>12} {:>14}  {}\n", "until (s)", "heap",
-                     "allocated/s", "blocks/s", "freed/s", "heap");
+  out += fmt::format("{:>12} {:>12} {:>14} {:>12} {:>14}  {}\n", "until (s)", "heap", "allocated/s",
+                     "blocks/s", "freed/s", "heap");
   for (size_t i = 0; i < timeline.intervals.size(); ++i) {
     const Interval& interval = timeline.intervals[i];
     const int64_t until =
@@ -385,10 +419,10 @@ std::string timeline_csv(const Timeline& timeline) {
   int64_t from = timeline.window.from_ns;
   for (const Interval& interval : timeline.intervals) {
     const int64_t to = std::min(from + timeline.interval_ns, timeline.window.to_ns);
-    out += fmt::format("{:.9f},{:.9f},{},{},{:.4f},{},{:.4f},{}\n", seconds_of(from),
-                       seconds_of(to), interval.live_bytes, interval.alloc_bytes,
-                       objects(interval.alloc_objects), interval.free_bytes,
-                       objects(interval.free_objects), interval.lost);
+    out +=
+        fmt::format("{:.9f},{:.9f},{},{},{:.4f},{},{:.4f},{}\n", seconds_of(from), seconds_of(to),
+                    interval.live_bytes, interval.alloc_bytes, objects(interval.alloc_objects),
+                    interval.free_bytes, objects(interval.free_objects), interval.lost);
     from = to;
   }
   return out;

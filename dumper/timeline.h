@@ -66,7 +66,7 @@ struct Interval {
   uint64_t free_objects = 0;
   uint64_t free_bytes = 0;
   uint64_t lost = 0;       // events dropped since a moment in this interval
-  int64_t live_bytes = 0;  // at its end
+  int64_t live_bytes = 0;  // at its end; where events were lost, an estimate between the losses
 };
 struct Timeline {
   Window window;

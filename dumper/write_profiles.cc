@@ -56,10 +56,10 @@ void write_file(const std::string& path, const std::string& bytes) {
 // A dump that was found through /proc has no folder that could be written to.
 std::string base_path(const Dump& dump, const std::string& directory) {
   const bool in_proc = dump.path().starts_with("/proc/");
-  const std::string name = in_proc ? fmt::format("{}.{}.mprof",
-                                                 fs::path(dump.executable()).filename().string(),
-                                                 dump.header().pid)
-                                   : fs::path(dump.path()).filename().string();
+  const std::string name =
+      in_proc ? fmt::format("{}.{}.mprof", fs::path(dump.executable()).filename().string(),
+                            dump.header().pid)
+              : fs::path(dump.path()).filename().string();
   if (!directory.empty()) return (fs::path(directory) / name).string();
   return in_proc ? name : dump.path();
 }
@@ -67,18 +67,18 @@ std::string base_path(const Dump& dump, const std::string& directory) {
 // The text form has four columns always; pprof leaves equal ones out.
 void add_alloc_columns(Profile& profile) {
   if (profile.types.size() != 2) return;
-  profile.types = {{"alloc_objects", "count"}, {"alloc_space", "bytes"},
-                   {"inuse_objects", "count"}, {"inuse_space", "bytes"}};
+  profile.types = {{"alloc_objects", "count"},
+                   {"alloc_space", "bytes"},
+                   {"inuse_objects", "count"},
+                   {"inuse_space", "bytes"}};
   for (Sample& sample : profile.samples) {
     sample.values = {sample.values[0], sample.values[1], sample.values[0], sample.values[1]};
     sample.variances.clear();
   }
 }
 
-std::string write_view(const HeapProfile& heap, const std::string& base, HeapView view,
-                       bool text) {
-  const std::string path =
-      fmt::format("{}.{}.{}", base, view_name(view), text ? "txt" : "pb.gz");
+std::string write_view(const HeapProfile& heap, const std::string& base, HeapView view, bool text) {
+  const std::string path = fmt::format("{}.{}.{}", base, view_name(view), text ? "txt" : "pb.gz");
   if (!text) {
     write_file(path, encode_pprof(heap.profile));
     return path;
@@ -97,8 +97,8 @@ std::string window_text(const WindowProfile& profile, int64_t end_ns) {
       duration_text(static_cast<double>(profile.window.from_ns)),
       duration_text(static_cast<double>(to)));
   if (profile.health.lost() != 0)
-    text += fmt::format("; {} events were dropped before they could be kept",
-                        profile.health.lost());
+    text +=
+        fmt::format("; {} events were dropped before they could be kept", profile.health.lost());
   return text;
 }
 
@@ -109,15 +109,15 @@ HeapReading read_wanted(Dump& dump, const std::optional<TimePoint>& from,
   HeapReading reading = read_heap(dump);
   if (!from && !to) return reading;
   const int64_t end_ns = end_of(dump);
-  const WindowProfile window =
-      profile_of_window(dump, make_window(from, to, dump.clock(), end_ns));
+  const WindowProfile window = profile_of_window(dump, make_window(from, to, dump.clock(), end_ns));
   if (window.health.events == 0)
-    throw std::runtime_error(dump.path() + ": no events, so no part of the time can be told "
+    throw std::runtime_error(dump.path() +
+                             ": no events, so no part of the time can be told "
                              "apart: `mprof run` or MPROF_DRAIN=1 keeps them, `mprof drain` saves "
                              "the latest ones");
   for (BucketReading& bucket : reading.buckets) {
-    bucket.totals = bucket.row < window.buckets.size() ? window.buckets[bucket.row].born
-                                                       : format::HeapTotals{};
+    bucket.totals =
+        bucket.row < window.buckets.size() ? window.buckets[bucket.row].born : format::HeapTotals{};
     bucket.peak = {};
   }
   reading.window = window_text(window, end_ns);
@@ -130,8 +130,9 @@ std::vector<std::string> write_profiles(const Dump& dump, const HeapReading& rea
   std::vector<std::string> paths;
   for (const HeapView view : options.views) {
     if (view == HeapView::kPeak && !reading.window.empty())
-      throw std::runtime_error("-p peak: a part of the time has no peak; accepted with --from and "
-                               "--to are heap and allocs");
+      throw std::runtime_error(
+          "-p peak: a part of the time has no peak; accepted with --from and "
+          "--to are heap and allocs");
     HeapProfile heap = make_profile(dump, reading, view);
     symbolize(heap, symbolizer, options.detail);
     paths.push_back(write_view(heap, base, view, options.text));

@@ -32,8 +32,8 @@ extern "C" {
  * program that is linked without -pie: the linker settles it. The global offset table is filled
  * when the program starts.
  */
-#define MPROF_WEAK_FUNCTION(type, pointer, symbol)             \
-  type (*pointer)(void);                                       \
+#define MPROF_WEAK_FUNCTION(type, pointer, symbol) \
+  type (*pointer)(void);                           \
   __asm__(".weak " #symbol "\n\tmovq " #symbol "@GOTPCREL(%%rip), %0" : "=r"(pointer))
 
 /*
@@ -51,8 +51,8 @@ static inline int mprof_active(void) {
  * library and stays valid until the process ends; in the child of a fork it changes to the child's
  * own, so ask again there.
  */
-static inline const char *mprof_dump_path(void) {
-  MPROF_WEAK_FUNCTION(const char *, path, mprof_library_dump_path);
+static inline const char* mprof_dump_path(void) {
+  MPROF_WEAK_FUNCTION(const char*, path, mprof_library_dump_path);
   return path != 0 ? path() : 0;
 }
 

@@ -6,11 +6,11 @@
 set -eu
 
 build_packages='g++ meson ninja-build pkg-config binutils python3
-  libunwind-dev libunwind8 libdw-dev libelf-dev libzstd-dev zlib1g-dev libfmt-dev libiberty-dev
+  libdw-dev libelf-dev libzstd-dev zlib1g-dev libfmt-dev libiberty-dev
   libcli11-dev libprotozero-dev'
-# golang-go for `go tool pprof`; the programs that are profiled; the other allocators; setpriv and
+# libunwind is what the unwinder is compared with; golang-go for `go tool pprof`; the programs that are profiled; the other allocators; setpriv and
 # unshare, for processes with other rights and full disks.
-test_packages='catch2 golang-go clang-format sqlite3 redis-server redis-tools git util-linux
+test_packages='catch2 libunwind-dev golang-go clang-format sqlite3 redis-server redis-tools git util-linux
   libjemalloc-dev libgoogle-perftools-dev libmimalloc-dev libc6-dev'
 bench_packages='heaptrack'
 

@@ -2,7 +2,7 @@
 """g++ compiles a large C++ file: the driver's children (cc1plus, as) are profiled too."""
 
 import harness
-from real_program import RealProgram
+from real_program import LIBC_START, RealProgram
 
 SOURCE = """
 #include <algorithm>
@@ -51,7 +51,7 @@ class Compiler(RealProgram):
         self.assertTrue([name for name in names if name.endswith("as")], names)
         compiler = next(d for d in self.dumps() if d.name.startswith("cc1plus."))
         self.check_profile(compiler, ["main"])
-        self.check_complete_stacks(compiler, ["__libc_start_main", "_start", "__libc_start_call_main"])
+        self.check_complete_stacks(compiler, LIBC_START)
 
     def test_compile_error(self):
         (self.dir / "wrong.cc").write_text("int main() { return nothing; }\n")

@@ -18,7 +18,7 @@ class Size(harness.Case):
         clean, clean_info = self.end("return")
         killed, killed_info = self.end("kill")
         self.assertLess(clean, killed)
-        self.assertLess(clean, 1 << 20)
+        self.assertLess(clean, 4 << 20)
         self.assertTrue(clean_info["ended_cleanly"])
         self.assertFalse(killed_info["ended_cleanly"])
 

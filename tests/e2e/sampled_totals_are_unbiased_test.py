@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""At 512 KiB, over 200 seeded runs, the estimates have no bias and their standard errors are true."""
+"""At 512 KiB, over 200 seeded runs, the estimates have no bias and their standard errors are true.
+
+Even a perfect estimator has the truth inside two standard errors in 95.4 % of runs only, and so by
+chance in less than 94 % of 200 runs about one time in eight. When that happens the number of runs is
+doubled, twice at most, and the same bound holds for all of them.
+"""
 
 import json
 import statistics
@@ -12,6 +17,25 @@ FIRST_SEED = 1000
 QUANTITIES = ("alloc_objects", "alloc_bytes", "inuse_objects", "inuse_bytes")
 
 
+def truth(quantity, result):
+    return sum(site[quantity] for site in result[0].values())
+
+
+def estimate(quantity, result):
+    return result[1][quantity]["value"]
+
+
+def inside(quantity, results):
+    """In how many runs the truth is inside two standard errors."""
+    return sum(
+        abs(estimate(quantity, r) - truth(quantity, r)) <= 2 * r[1][quantity]["stderr"] for r in results
+    )
+
+
+def covers(quantity, results):
+    return inside(quantity, results) >= 0.94 * len(results)
+
+
 class Accuracy(harness.Case):
     def one_run(self, seed):
         folder = self.dir / str(seed)
@@ -20,30 +44,30 @@ class Accuracy(harness.Case):
             harness.target("volume"), rate=524288, env={"MPROF_SEED": str(seed)}, dump_dir=folder
         )
         self.assertEqual(run.returncode, 0, run)
-        truth = json.loads(run.stdout)["sites"]
         dump = self.only_dump(folder)
         totals = self.info(dump)["totals"]
         dump.unlink()
-        return truth, totals
+        return json.loads(run.stdout)["sites"], totals
+
+    def run_seeds(self, first, count):
+        with ThreadPoolExecutor(2) as pool:
+            return list(pool.map(self.one_run, range(first, first + count)))
 
     def test_200_runs(self):
-        with ThreadPoolExecutor(2) as pool:
-            results = list(pool.map(self.one_run, range(FIRST_SEED, FIRST_SEED + RUNS)))
+        results = self.run_seeds(FIRST_SEED, RUNS)
+        while len(results) < 4 * RUNS and not all(covers(q, results) for q in QUANTITIES):
+            results += self.run_seeds(FIRST_SEED + len(results), len(results))
         for quantity in QUANTITIES:
             with self.subTest(quantity):
                 self.check(quantity, results)
 
     def check(self, quantity, results):
-        errors, inside = [], 0
-        for truth, totals in results:
-            true_value = sum(site[quantity] for site in truth.values())
-            estimate, stderr = totals[quantity]["value"], totals[quantity]["stderr"]
-            errors.append(estimate / true_value - 1)
-            inside += abs(estimate - true_value) <= 2 * stderr
+        errors = [estimate(quantity, r) / truth(quantity, r) - 1 for r in results]
         mean, spread = statistics.mean(errors), statistics.stdev(errors)
-        print(f"{quantity}: mean error {mean:+.3%}, spread {spread:.2%}, in two stderr {inside}/{RUNS}")
+        print(f"{quantity}: mean error {mean:+.3%}, spread {spread:.2%}, "
+              f"in two stderr {inside(quantity, results)} of {len(results)}")
         self.assertLess(abs(mean), 0.01, "mean error")
-        self.assertGreaterEqual(inside, 0.94 * RUNS, "runs with the truth inside two standard errors")
+        self.assertTrue(covers(quantity, results), "truth inside two standard errors in 94 %")
         # Two runs that are told apart by nothing would prove nothing.
         self.assertGreater(spread, 0.001)
 

@@ -2,7 +2,7 @@
 """sqlite3 builds tables and indices, joins and groups them, under the library."""
 
 import harness
-from real_program import RealProgram
+from real_program import LIBC_START, RealProgram
 
 SQL = """
 CREATE TABLE a(id INTEGER PRIMARY KEY, k INT, s TEXT);
@@ -32,7 +32,7 @@ class Sqlite(RealProgram):
         self.assert_same_behaviour(plain, under)
         dump = self.only_dump()
         self.check_profile(dump, ["sqlite3_step", "sqlite3_prepare_v2"])
-        self.check_complete_stacks(dump, ["__libc_start_main", "_start", "__libc_start_call_main"])
+        self.check_complete_stacks(dump, LIBC_START)
 
 
 if __name__ == "__main__":

@@ -63,9 +63,9 @@ Bytes sample_dump() {
 
 // Numbers at which checks tend to be wrong.
 uint64_t interesting(Random& random) {
-  constexpr uint64_t kEdges[] = {0,          1,          7,          63,         64,
-                                 4095,       8192,       0x7fffffff, 0xffffffff, 0x100000000,
-                                 UINT64_MAX, INT64_MAX,  1ull << 40, 1ull << 36};
+  constexpr uint64_t kEdges[] = {0,          1,         7,          63,         64,
+                                 4095,       8192,      0x7fffffff, 0xffffffff, 0x100000000,
+                                 UINT64_MAX, INT64_MAX, 1ull << 40, 1ull << 36};
   const uint64_t edge = kEdges[random() % std::size(kEdges)];
   return random() % 4 == 0 ? random() : edge + random() % 3 - 1;
 }
@@ -73,9 +73,8 @@ uint64_t interesting(Random& random) {
 void mutate_once(Bytes& bytes, Random& random) {
   if (bytes.size() < 16) return;
   // Half of the time the header, where one word decides over a whole table.
-  const size_t range = random() % 2 == 0
-                           ? bytes.size()
-                           : std::min(bytes.size(), sizeof(mprof::format::DumpHeader));
+  const size_t range =
+      random() % 2 == 0 ? bytes.size() : std::min(bytes.size(), sizeof(mprof::format::DumpHeader));
   const size_t at = 16 + random() % (range - 15);
   const uint64_t value = interesting(random);
   switch (random() % 5) {
@@ -96,7 +95,7 @@ void mutate_once(Bytes& bytes, Random& random) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const uint64_t rounds = argc > 1 ? strtoull(argv[1], nullptr, 10) : 20000;
+  const uint64_t rounds = argc > 1 ? strtoull(argv[1], nullptr, 10) : 5000;
   const uint64_t seed = argc > 2 ? strtoull(argv[2], nullptr, 10) : 1;
   const Bytes original = sample_dump();
   LLVMFuzzerTestOneInput(original.data(), original.size());
@@ -106,8 +105,8 @@ int main(int argc, char** argv) {
     for (uint64_t i = 1 + random() % 8; i > 0; --i) mutate_once(bytes, random);
     LLVMFuzzerTestOneInput(bytes.data(), bytes.size());
   }
-  printf("%llu mutated dumps read, seeds %llu and up\n",
-         static_cast<unsigned long long>(rounds), static_cast<unsigned long long>(seed));
+  printf("%llu mutated dumps read, seeds %llu and up\n", static_cast<unsigned long long>(rounds),
+         static_cast<unsigned long long>(seed));
   return 0;
 }
 #endif

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -72,10 +73,10 @@ struct SharedRing {
   explicit SharedRing(uint64_t word_count) : words(word_count) {
     const int fd = ::memfd_create("ring", MFD_CLOEXEC);
     if (fd < 0 || ::ftruncate(fd, static_cast<off_t>(bytes())) != 0) std::abort();
-    target = static_cast<char*>(
-        ::mmap(nullptr, bytes(), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
-    drainer = static_cast<char*>(
-        ::mmap(nullptr, bytes(), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
+    target =
+        static_cast<char*>(::mmap(nullptr, bytes(), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
+    drainer =
+        static_cast<char*>(::mmap(nullptr, bytes(), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
     ::close(fd);
   }
   SharedRing(const SharedRing&) = delete;
@@ -118,9 +119,9 @@ class NumberReader {
   bool take() {
     format::ProfbufReader reader = ring_.reader();
     const auto chunk = reader.copy(reader.released(), buffer_);
-    parser_.feed({{0, chunk.damaged ? dumper::kSpanDamaged : 0, chunk.begin, chunk.end,
-                   reader.dropped(), 0},
-                  std::span(buffer_).first(chunk.end - chunk.begin)});
+    parser_.feed(
+        {{0, chunk.damaged ? dumper::kSpanDamaged : 0, chunk.begin, chunk.end, reader.dropped(), 0},
+         std::span(buffer_).first(chunk.end - chunk.begin)});
     reader.release(chunk.end);
     return chunk.end != chunk.begin;
   }
@@ -158,7 +159,7 @@ class NumberReader {
 // A writer that waits for room, so that each record must arrive.
 void every_record_arrives(uint64_t count) {
   const auto begin = std::chrono::steady_clock::now();
-  SharedRing ring(16384);
+  SharedRing ring(131072);
   const pid_t child = in_child([&] {
     format::ProfbufWriter writer = ring.writer();
     const format::ProfbufHead* head = SharedRing::head(ring.target);
@@ -166,7 +167,7 @@ void every_record_arrives(uint64_t count) {
       while (head->written.load(std::memory_order_relaxed) -
                  head->released.load(std::memory_order_relaxed) >
              ring.words - 16)
-        ::sched_yield();
+        ::usleep(50);
       write_number(writer, n);
     }
   });
@@ -175,6 +176,7 @@ void every_record_arrives(uint64_t count) {
     const bool some = reader.take();
     if (!some && ended) break;
     if (!some) ended = has_ended(child);
+    if (!some) ::usleep(50);
   }
   expect(reader.right(), "a record was torn, missing or twice");
   expect(reader.delivered() == count, "delivered, of", reader.delivered(), count);
@@ -316,7 +318,12 @@ void drainers_are_killed(uint64_t samples, int rounds, bool kill_target) {
     }
     if (kill_target) {
       const auto delay = static_cast<useconds_t>(random() % 60000);
-      end_of(in_child([&] { if (::fork() == 0) { ::usleep(delay); ::kill(target, SIGKILL); } }));
+      end_of(in_child([&] {
+        if (::fork() == 0) {
+          ::usleep(delay);
+          ::kill(target, SIGKILL);
+        }
+      }));
     }
     drainers += torment_drainers(path, target, random);
     be_drainer(path);
@@ -328,8 +335,8 @@ void drainers_are_killed(uint64_t samples, int rounds, bool kill_target) {
     const uint64_t accounted = outcome.delivered + outcome.lost;
     const uint64_t slack = kill_target ? kTargetThreads : 0;
     expect(outcome.in_order, "a gap, a duplicate or damage");
-    expect(accounted <= produced && accounted + slack >= produced,
-           "delivered + dropped, produced", accounted, produced);
+    expect(accounted <= produced && accounted + slack >= produced, "delivered + dropped, produced",
+           accounted, produced);
     const auto entry = dumper::check_double_entry(dump);
     expect(entry.verdict != dumper::DoubleEntry::Verdict::kDifferent &&
                entry.verdict != dumper::DoubleEntry::Verdict::kNotChecked,
@@ -338,9 +345,10 @@ void drainers_are_killed(uint64_t samples, int rounds, bool kill_target) {
     delivered += outcome.delivered;
     lost += outcome.lost;
   }
-  std::printf("%d %s targets with %d drainers killed, some stopped before: %lu delivered, %lu "
-              "dropped, no gap, no duplicate\n",
-              rounds, kill_target ? "killed" : "whole", drainers, delivered, lost);
+  std::printf(
+      "%d %s targets with %d drainers killed, some stopped before: %lu delivered, %lu "
+      "dropped, no gap, no duplicate\n",
+      rounds, kill_target ? "killed" : "whole", drainers, delivered, lost);
 }
 
 }  // namespace

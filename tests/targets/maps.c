@@ -132,7 +132,9 @@ SITE void moves_the_break_by_sbrk(void) {
 }
 SITE void moves_the_break_by_brk(void) {
   char* begin = sbrk(0);
-  printf("brk %d %d\n", brk(begin + 512 * kKiB), brk(begin + 128 * kKiB));
+  const int up = brk(begin + 512 * kKiB);
+  const int down = brk(begin + 128 * kKiB);
+  printf("brk %d %d\n", up, down);
   printf("break %d\n", sbrk(0) == begin + 128 * kKiB);
 }
 

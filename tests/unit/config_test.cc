@@ -32,10 +32,31 @@ TEST_CASE("config: numbers are decimal, with at most one suffix of 1024s") {
 }
 
 TEST_CASE("config: what is not a number is refused and changes nothing") {
-  for (const char* text :
-       {"", " ", " 1", "1 ", "+1", "-1", "0x10", "1e6", "1.5", "k", "M1", "1kk", "1kB", "1m", "1g",
-        "1T", "1,000", "one", "\n1", "1\n", "18446744073709551616", "99999999999999999999",
-        "17179869184G", "18446744073709551615k", "\xd9\xa1"}) {
+  for (const char* text : {"",
+                           " ",
+                           " 1",
+                           "1 ",
+                           "+1",
+                           "-1",
+                           "0x10",
+                           "1e6",
+                           "1.5",
+                           "k",
+                           "M1",
+                           "1kk",
+                           "1kB",
+                           "1m",
+                           "1g",
+                           "1T",
+                           "1,000",
+                           "one",
+                           "\n1",
+                           "1\n",
+                           "18446744073709551616",
+                           "99999999999999999999",
+                           "17179869184G",
+                           "18446744073709551615k",
+                           "\xd9\xa1"}) {
     INFO("'" << text << "'");
     CHECK(number(text) == kRefused);
   }

@@ -160,10 +160,15 @@ class DumpImage {
   }
 
   void lay_out_tables() {
-    constexpr std::array<uint32_t, format::kTables> kRowBytes = {
-        sizeof(format::StackNode), sizeof(format::BucketRow), sizeof(format::LiveRow),
-        sizeof(format::ThreadRow), sizeof(format::ModuleRow), sizeof(format::LabelRow), 1,
-        sizeof(format::ProfbufHead), 1};
+    constexpr std::array<uint32_t, format::kTables> kRowBytes = {sizeof(format::StackNode),
+                                                                 sizeof(format::BucketRow),
+                                                                 sizeof(format::LiveRow),
+                                                                 sizeof(format::ThreadRow),
+                                                                 sizeof(format::ModuleRow),
+                                                                 sizeof(format::LabelRow),
+                                                                 1,
+                                                                 sizeof(format::ProfbufHead),
+                                                                 1};
     constexpr std::array<uint32_t, format::kTables> kRows = {
         8, 4, 8, 4, 4, 4, 256, 2, 2 * kProfbufWords * sizeof(uint64_t)};
     for (uint32_t chunk = 0; chunk < 2; ++chunk)
@@ -205,8 +210,7 @@ inline void fill_with_sample_content(DumpImage& image) {
   const uint32_t labels = image.add_label("tenant", "t1", format::kNoRow);
   image.add_bucket(node, heap_totals(3, 1, 100));
   image.add_bucket(node, heap_totals(5, 0, 8), labels);
-  image.add_bucket(image.add_node(format::kStackTruncated, 0x51001, library),
-                   heap_totals(7, 7, 1));
+  image.add_bucket(image.add_node(format::kStackTruncated, 0x51001, library), heap_totals(7, 7, 1));
   image.add_bucket(image.add_node(format::kStackIncomplete, 0x11001, program),
                    heap_totals(1, 0, 4096), format::kNoRow, format::BucketKind::kMmap);
   image.add_bucket(node, heap_totals(2, 0, 10));

@@ -2,6 +2,8 @@
 #include "dumper/heap_profile.h"
 
 #include <algorithm>
+#include <cmath>
+#include <stdexcept>
 
 #include "dumper/profile_comments.h"
 #include "dumper/tick_clock.h"
@@ -33,6 +35,19 @@ std::vector<std::string> names_of(const Profile& profile, const Sample& sample) 
     for (const Line& line : profile.locations[location].lines)
       names.push_back(profile.functions[line.function].name);
   return names;
+}
+
+bool near(double value, double expected) {
+  return std::abs(value - expected) <= 1e-4 * std::abs(expected);
+}
+
+std::string error_of_views(const std::string& list) {
+  try {
+    (void)parse_views(list);
+  } catch (const std::invalid_argument& error) {
+    return error.what();
+  }
+  return "";
 }
 
 bool some_comment(const Profile& profile, const std::string& part) {
@@ -137,10 +152,10 @@ TEST_CASE("heap_profile: variances add up to the standard error") {
   image.add_bucket(stack, totals);
   Dump dump = Dump::from_fd(image.duplicate(), "image", false);
   const HeapSums sums = sum(read_heap(dump));
-  CHECK(sums.alloc_bytes.standard_error == Approx(300));
-  CHECK(sums.live_bytes.standard_error == Approx(264.575).epsilon(1e-4));
+  CHECK(near(sums.alloc_bytes.standard_error, 300));
+  CHECK(near(sums.live_bytes.standard_error, 264.575));
   const Profile heap = profile_of(image, HeapView::kHeap);
-  CHECK(heap.samples.at(0).variances.at(1) == Approx(90000));
+  CHECK(near(heap.samples.at(0).variances.at(1), 90000));
 }
 
 TEST_CASE("heap_profile: losses are comments, and at rate 1 samples") {
@@ -160,8 +175,8 @@ TEST_CASE("heap_profile: losses are comments, and at rate 1 samples") {
 TEST_CASE("heap_profile: profile names are checked") {
   CHECK(parse_views("heap,peak").size() == 2);
   CHECK(parse_views("heap,heap").size() == 1);
-  CHECK_THROWS_WITH(parse_views("heap,cpu"), Catch::Contains("'cpu'"));
-  CHECK_THROWS(parse_views(""));
+  CHECK(error_of_views("heap,cpu").find("'cpu'") != std::string::npos);
+  CHECK_FALSE(error_of_views("").empty());
 }
 
 TEST_CASE("tick_clock: a line through two points") {
@@ -171,7 +186,7 @@ TEST_CASE("tick_clock: a line through two points") {
   image.header().clock_last = {3'000'001'000, 6'000'000'000};
   const TickClock clock(image.header());
   CHECK(clock.calibrated());
-  CHECK(clock.ns_per_tick() == Approx(1.0 / 3));
+  CHECK(near(clock.ns_per_tick(), 1.0 / 3));
   CHECK(clock.since_start_ns(1'500'001'000) == 500'000'000);
   CHECK(clock.monotonic_ns(1'500'001'000) == 5'500'000'000);
   CHECK(clock.realtime_ns(1'500'001'000) == 1'700'000'000'500'000'000);

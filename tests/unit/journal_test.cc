@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dumper/journal.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -194,8 +195,8 @@ TEST_CASE("journal: cut at every byte, it is readable up to the last whole frame
       continue;
     }
     const ReadBack result = read_back(file.fd());
-    const auto frames = static_cast<size_t>(std::upper_bound(ends.begin(), ends.end(), cut) -
-                                            ends.begin() - 1);
+    const auto frames =
+        static_cast<size_t>(std::upper_bound(ends.begin(), ends.end(), cut) - ends.begin() - 1);
     CHECK(result.froms.size() == frames);
     CHECK(result.wrong + result.damaged == 0);
     CHECK(result.tail == cut - ends[frames]);
@@ -317,8 +318,7 @@ TEST_CASE("journal: nothing foreign is overwritten, no link is followed") {
   write_three_frames(path);
   format::DumpHeader dump{};
   dump.generation = 43;
-  CHECK_THROWS_WITH(JournalWriter(path, dumper::journal_header_of(dump)),
-                    Contains("another run"));
+  CHECK_THROWS_WITH(JournalWriter(path, dumper::journal_header_of(dump)), Contains("another run"));
   REQUIRE(::unlink(path.c_str()) == 0);
   write_file(dir / "precious", "");
   REQUIRE(::symlink((dir / "precious").c_str(), path.c_str()) == 0);
@@ -519,6 +519,8 @@ TEST_CASE("drain: it follows a process to its end, and the books are equal") {
 TEST_CASE("drain: a target that became another program by exec has ended") {
   const TempDir dir;
   const std::string path = dir / "a.mprof";
+  int closed_by_exec[2];
+  REQUIRE(::pipe2(closed_by_exec, O_CLOEXEC) == 0);
   const pid_t child = ::fork();
   if (child == 0) {
     {
@@ -528,7 +530,10 @@ TEST_CASE("drain: a target that became another program by exec has ended") {
     ::execlp("sleep", "sleep", "60", nullptr);
     ::_exit(127);
   }
-  while (::access(path.c_str(), R_OK) != 0 || sizes_of_events(path).size() < 20) ::usleep(1000);
+  ::close(closed_by_exec[1]);
+  char byte;
+  CHECK(::read(closed_by_exec[0], &byte, 1) == 0);
+  ::close(closed_by_exec[0]);
   DumpDrain drain(path);
   bool complete = false;
   for (int i = 0; i < 100 && !complete; ++i) {
@@ -611,8 +616,7 @@ TEST_CASE("double entry: of a killed target one sample a thread at work may be m
   fill(dump, 1, 20);
   dump.bucket(5)->totals[0].alloc_samples += 1;
   const auto reader = dumper::Dump::open(dump.path(), dumper::Access::kRead);
-  CHECK(dumper::check_double_entry(reader).verdict ==
-        dumper::DoubleEntry::Verdict::kDifferent);
+  CHECK(dumper::check_double_entry(reader).verdict == dumper::DoubleEntry::Verdict::kDifferent);
   dump.thread(0)->inside.store(7);
   CHECK(dumper::check_double_entry(reader).verdict ==
         dumper::DoubleEntry::Verdict::kEqualButForKilled);
@@ -623,6 +627,5 @@ TEST_CASE("double entry: a running target is not checked") {
   SmallDump dump(dir / "a.mprof", 256, static_cast<uint32_t>(::getpid()));
   fill(dump, 1, 20);
   const auto reader = dumper::Dump::open(dump.path(), dumper::Access::kRead);
-  CHECK(dumper::check_double_entry(reader).verdict ==
-        dumper::DoubleEntry::Verdict::kNotChecked);
+  CHECK(dumper::check_double_entry(reader).verdict == dumper::DoubleEntry::Verdict::kNotChecked);
 }

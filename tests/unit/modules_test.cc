@@ -80,6 +80,7 @@ TEST_CASE("modules: addresses outside every object have no row") {
   CHECK(module_of(1) == kNoRow);
   CHECK(module_of(address_of(&on_the_stack)) == kNoRow);
   CHECK(module_of(UINTPTR_MAX) == kNoRow);
+  CHECK_FALSE(is_loaded(kNoRow));
   CHECK(tables.modules.used() == 0);
 }
 
@@ -94,10 +95,12 @@ TEST_CASE("modules: a library that was unloaded keeps its row, loaded again it g
     REQUIRE(row != kNoRow);
     CHECK(module_of(pc) == row);
     CHECK(rows.insert(row).second);
+    CHECK(is_loaded(row));
     REQUIRE(dlclose(library) == 0);
     const uint32_t epoch = module_epoch();
     close_unloaded_modules();
     CHECK(module_epoch() != epoch);
+    CHECK_FALSE(is_loaded(row));
     const test::ReaderView view;
     CHECK(row_of(view, row).unloaded_ticks.load() != 0);
     CHECK(path_of(view, row_of(view, row)).find(kLibrary) != std::string::npos);

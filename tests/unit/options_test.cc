@@ -26,7 +26,8 @@ using Words = std::vector<std::string>;
 }  // namespace
 
 TEST_CASE("options: what stands behind -- is the program's") {
-  const Options options = parse({"run", "--heap-rate", "1", "-o", "d", "--", "ls", "-p", "--", "x"});
+  const Options options =
+      parse({"run", "--heap-rate", "1", "-o", "d", "--", "ls", "-p", "--", "x"});
   CHECK(options.command == Command::kRun);
   CHECK(options.program == Words{"ls", "-p", "--", "x"});
   CHECK(options.directory == "d");

@@ -72,9 +72,8 @@ class Ring {
     const auto chunk = r.copy(position_, buffer_);
     position_ = chunk.end;
     r.release(position_);
-    dumper::SpanHead span{0,         chunk.damaged ? dumper::kSpanDamaged : 0,
-                          chunk.begin, chunk.end,
-                          r.dropped(), 0};
+    dumper::SpanHead span{
+        0, chunk.damaged ? dumper::kSpanDamaged : 0, chunk.begin, chunk.end, r.dropped(), 0};
     return {span, std::span(buffer_).first(chunk.end - chunk.begin)};
   }
 
@@ -297,8 +296,12 @@ TEST_CASE("profbuf: words that are no records are damage, and the stream goes on
     std::vector<uint64_t> words(random() % 20);
     for (uint64_t& word : words)
       word = random() % 2 == 0 ? random() : random() % 5 | (random() % 9) << 8 | random() % 4 << 16;
-    dumper::SpanHead head{static_cast<uint32_t>(random() % 5), 0, position,
-                          position + words.size(), random() % 100, 0};
+    dumper::SpanHead head{static_cast<uint32_t>(random() % 5),
+                          0,
+                          position,
+                          position + words.size(),
+                          random() % 100,
+                          0};
     parser.feed({head, words});
     position += words.size();
     words_fed += words.size();

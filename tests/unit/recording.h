@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <barrier>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -110,17 +111,24 @@ class ReaderView {
   size_t bytes_ = 0;
 };
 
-// `body(i)` in `count` threads at once.
+// `body(i)` in `count` threads, which begin together.
 template <class Body>
 void in_threads(int count, Body&& body) {
+  std::barrier start(count);
   std::vector<std::thread> threads;
-  for (int i = 0; i < count; ++i) threads.emplace_back([&body, i] { body(i); });
+  for (int i = 0; i < count; ++i)
+    threads.emplace_back([&, i] {
+      start.arrive_and_wait();
+      body(i);
+    });
   for (std::thread& thread : threads) thread.join();
 }
 
 // A stack of one frame, which no module contains.
 inline uint32_t stack_with_pc(format::StackIndex& index, uint64_t pc) {
-  return index.find_or_add(format::kStackComplete, pc, format::kNoRow, [] {
+  const auto is_none = [](uint32_t module) { return module == format::kNoRow; };
+  const auto none = [] { return format::kNoRow; };
+  return index.find_or_add(format::kStackComplete, pc, is_none, none, [] {
     return preload::claim_row(preload::tables.stack_nodes, format::TableId::kStackNodes);
   });
 }

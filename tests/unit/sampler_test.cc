@@ -122,13 +122,19 @@ TEST_CASE("sampler: a new thread's first block is sampled no more often than any
   CHECK(std::fabs(seen - kThreads * p) < 4 * std::sqrt(kThreads * p * (1 - p)));
 }
 
-TEST_CASE("sampler: a failed allocation gives its steps back") {
-  begin(524288, 9);
+TEST_CASE("sampler: asking first and stepping then is the same as doing both at once") {
+  begin(4096, 9);
   (void)is_sampled(1);
-  const uint64_t before = self.steps_until_sample;
-  REQUIRE(crosses_sampling_point(uint64_t{1} << 60));
-  return_steps(uint64_t{1} << 60);
-  CHECK(self.steps_until_sample == before);
+  for (uint64_t i = 0; i < 10000; ++i) {
+    const uint64_t before = self.steps_until_sample;
+    const bool would = would_cross_sampling_point(i % 700);
+    take_steps(i % 700);
+    const uint64_t after = self.steps_until_sample;
+    self.steps_until_sample = before;
+    REQUIRE(crosses_sampling_point(i % 700) == would);
+    REQUIRE(self.steps_until_sample == after);
+    if (would) (void)sample_due(i % 700);
+  }
 }
 
 TEST_CASE("sampler: the largest size there is takes no step") {

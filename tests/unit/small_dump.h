@@ -56,8 +56,7 @@ class SmallDump {
     const int fd = ::open(path_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0 || ::ftruncate(fd, static_cast<off_t>(bytes())) != 0)
       throw std::runtime_error("cannot make " + path_);
-    base_ = static_cast<char*>(
-        ::mmap(nullptr, bytes(), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
+    base_ = static_cast<char*>(::mmap(nullptr, bytes(), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
     ::close(fd);
     if (base_ == MAP_FAILED) throw std::runtime_error("cannot map " + path_);
     fill_header(pid);
@@ -97,8 +96,8 @@ class SmallDump {
     totals.alloc_samples += 1;
     return write_event(row, format::RecordKind::kAlloc, bucket_row, {ticks, size}, weight);
   }
-  bool free(uint32_t row, uint32_t bucket_row, uint64_t ticks, uint64_t size,
-            uint64_t alloc_ticks, uint64_t weight = format::kWeightOne) {
+  bool free(uint32_t row, uint32_t bucket_row, uint64_t ticks, uint64_t size, uint64_t alloc_ticks,
+            uint64_t weight = format::kWeightOne) {
     format::HeapTotals& totals = bucket(bucket_row)->totals[0];
     totals.free_objects += weight;
     totals.free_bytes += format::weighted_bytes(size, weight);

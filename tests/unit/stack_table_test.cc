@@ -24,7 +24,8 @@ uint32_t claim_node() {
 
 uint32_t add_frame(format::StackIndex& index, uint32_t parent, uint64_t pc, uint32_t module) {
   const auto is_loaded = [module](uint32_t other) { return other == module; };
-  return index.find_or_add(parent, pc, is_loaded, [module] { return module; }, claim_node);
+  return index.find_or_add(
+      parent, pc, is_loaded, [module] { return module; }, claim_node);
 }
 
 uint32_t add(format::StackIndex& index, const Stack& stack) {

@@ -196,7 +196,7 @@ TEST_CASE("dump file: after its removal the tables stay as large as they are, an
   REQUIRE(unlink(recording.path().c_str()) == 0);
   uint64_t rows = 0;
   while (claim_thread_row() != kNoRow) ++rows;
-  CHECK(rows == 256);
+  CHECK(rows == 256);  // the first chunk
   const auto full = static_cast<size_t>(format::Lost::kTableFull);
   CHECK(preload::header->lost[full].load() == 1);
   CHECK(preload::header->mapped_growth_failures.load() > 0);

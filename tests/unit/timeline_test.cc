@@ -81,12 +81,30 @@ TEST_CASE("timeline: times since the start, before the end, and of the clock are
 }
 
 TEST_CASE("timeline: what is no time is refused with what is accepted") {
-  for (const char* text :
-       {"", "-", "abc", "1x", "1.5.5s", "s", "--5s", "1e9s", "inf", "nan", "99999999999h", ".",
-        "1 s", "+1s", "2026-01-31", "2026-13-01T00:00:00Z", "2026-02-30T00:00:00Z",
-        "2026-01-31T12:00:00", "2026-01-31T25:00:00Z", "2026-01-31T12:00:00.Z",
-        "2026-01-31T12:00:00Zx", "2026-01-31T12:00:00+1:00", "2026-01-31T12:00:00.1234567891Z",
-        "-026-01-31T12:00:00Z"}) {
+  for (const char* text : {"",
+                           "-",
+                           "abc",
+                           "1x",
+                           "1.5.5s",
+                           "s",
+                           "--5s",
+                           "1e9s",
+                           "inf",
+                           "nan",
+                           "99999999999h",
+                           ".",
+                           "1 s",
+                           "+1s",
+                           "2026-01-31",
+                           "2026-13-01T00:00:00Z",
+                           "2026-02-30T00:00:00Z",
+                           "2026-01-31T12:00:00",
+                           "2026-01-31T25:00:00Z",
+                           "2026-01-31T12:00:00.Z",
+                           "2026-01-31T12:00:00Zx",
+                           "2026-01-31T12:00:00+1:00",
+                           "2026-01-31T12:00:00.1234567891Z",
+                           "-026-01-31T12:00:00Z"}) {
     INFO(text);
     CHECK_THROWS_AS(parse_time("--from", text), dumper::TimeError);
   }
@@ -179,8 +197,8 @@ TEST_CASE("timeline: the window that is the whole run equals the buckets, varian
   for (uint64_t n = 0; n < 200; ++n) {
     const uint64_t size = random() % 1'000'000;
     const uint64_t weight = format::sample_weight(size, 524288);
-    REQUIRE(small.alloc(0, static_cast<uint32_t>(n % 4), at(static_cast<int64_t>(n)), size,
-                        weight));
+    REQUIRE(
+        small.alloc(0, static_cast<uint32_t>(n % 4), at(static_cast<int64_t>(n)), size, weight));
     if (n % 4 == 1) objects_variance += format::variance_factor(weight);
   }
   small.end_cleanly(at(1000));
@@ -199,8 +217,7 @@ TEST_CASE("lifetimes: each free falls into its power of ten") {
   const TempDir dir;
   SmallDump small(dir / "a.mprof", 1024);
   int64_t lived = 500;  // ns
-  for (uint64_t size = 1; size <= 12; ++size, lived *= 10)
-    small.free(0, 1, at(lived), size, at(0));
+  for (uint64_t size = 1; size <= 12; ++size, lived *= 10) small.free(0, 1, at(lived), size, at(0));
   small.free(0, 1, at(0), 100, at(5));  // clocks of two cores, slightly apart
   small.end_cleanly(at(lived));
   const Dump dump = Dump::open(small.path(), Access::kRead);
@@ -248,4 +265,24 @@ TEST_CASE("timeline: lost events are said") {
   uint64_t lost = 0;
   for (const auto& interval : timeline.intervals) lost += interval.lost;
   CHECK(lost == timeline.health.lost());
+  // Exact on both sides of the loss, which began when the ring was full.
+  CHECK(timeline.intervals[0].live_bytes == 8 * 9);
+  CHECK(timeline.intervals[99].live_bytes == 8 * 101);
+}
+
+TEST_CASE("timeline: frees whose allocations were lost do not make the heap negative") {
+  const TempDir dir;
+  SmallDump small(dir / "a.mprof", 64);
+  for (int64_t n = 1; n <= 100; ++n) small.alloc(0, 1, at(n * kMs), 8);
+  {
+    dumper::DumpDrain drain(small.path());
+    CHECK(drain.step(true) == dumper::DumpDrain::Step::kMoved);
+  }
+  uint64_t freed = 0;
+  for (int64_t n = 90; n <= 100; ++n, ++freed) small.free(0, 1, at(200 * kMs), 8, at(n * kMs));
+  small.end_cleanly(at(kSecond));
+  const Dump dump = Dump::open(small.path(), Access::kRead);
+  const auto timeline = dumper::make_timeline(dump, {0, kSecond}, 100);
+  CHECK(timeline.intervals[15].live_bytes == 8 * 100);
+  CHECK(timeline.intervals[99].live_bytes == static_cast<int64_t>(8 * (100 - freed)));
 }

@@ -78,6 +78,11 @@ TEST_CASE("weights: the largest rate and the largest block do not overflow") {
   CHECK(weighted_bytes(3, kWeightOne / 2) == 2);  // 1.5 is rounded up
 }
 
+TEST_CASE("weights: a part that is given back is bytes without a block and without variance") {
+  CHECK(weighted_bytes(12288, kBytesOnly) == 12288);
+  CHECK(variance_factor(kBytesOnly) == 0);
+}
+
 TEST_CASE("weights: distances are exponential with the rate as their mean") {
   constexpr int kDraws = 200000;
   constexpr double kRate = 524288;
