@@ -15,6 +15,7 @@
 #include "dumper/double_entry.h"
 #include "dumper/drain.h"
 #include "dumper/find_dump.h"
+#include "dumper/info_json.h"
 #include "dumper/launch.h"
 #include "dumper/options.h"
 #include "dumper/report_info.h"
@@ -79,7 +80,8 @@ int run_info(const Options& options) {
   Dump dump = Dump::open(resolve_dump(options.dumps.front()), Access::kWrite);
   const HeapReading reading = read_heap(dump);
   const DoubleEntry books = check_double_entry(dump);
-  fmt::print("{}", report_info(dump, reading, books.line(dump.clock())));
+  fmt::print("{}", options.json ? info_json(dump, reading, books)
+                                : report_info(dump, reading, books.line(dump.clock())));
   const bool unusable = reading.buckets.empty() && !dump.damage().empty();
   return unusable ? 1 : 0;
 }

@@ -137,10 +137,10 @@ void add_top(CLI::App& app, Options& options, Raw& raw) {
 }
 
 void add_reports(CLI::App& app, Options& options, Raw& raw) {
-  add_dump(add_command(app, "info", "what a dump holds, what is missing, what it cost", options,
-                       Command::kInfo),
-           options)
-      ->expected(1);
+  CLI::App* info = add_command(app, "info", "what a dump holds, what is missing, what it cost",
+                               options, Command::kInfo);
+  add_dump(info, options)->expected(1);
+  info->add_flag("--json", options.json, "for programs");
   CLI::App* drain = add_command(app, "drain", "move events into the journal until the program ends",
                                 options, Command::kDrain);
   add_dump(drain, options)->expected(1);
@@ -244,6 +244,17 @@ void join_program(Options& options, std::vector<std::string> before,
     throw UsageError("no program given: mprof run [options] -- cmd args...");
 }
 
+// CLI11 only says that there is none.
+void require_known_command(const CLI::App& app, const std::vector<std::string>& arguments) {
+  if (arguments.empty() || arguments.front().starts_with("-")) return;
+  std::string known;
+  for (const CLI::App* command : app.get_subcommands([](const CLI::App*) { return true; })) {
+    if (command->get_name() == arguments.front()) return;
+    known += (known.empty() ? "" : ", ") + command->get_name();
+  }
+  throw UsageError(fmt::format("{}: no such command; there are {}", arguments.front(), known));
+}
+
 void parse(CLI::App& app, std::vector<std::string> arguments) {
   std::reverse(arguments.begin(), arguments.end());  // as CLI11 wants it
   app.parse(std::move(arguments));
@@ -257,6 +268,7 @@ Options parse_options(int argc, const char* const* argv) {
   const auto app = make_app(options, raw);
   std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
   const std::vector<std::string> behind = split_off_program(arguments);
+  require_known_command(*app, arguments);
   try {
     parse(*app, arguments);
   } catch (const CLI::CallForHelp&) {

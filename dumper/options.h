@@ -35,6 +35,7 @@ struct Options {
   bool run_it = true;
   bool text = false;
   bool csv = false;
+  bool json = false;
   bool once = false;
   bool detach = false;
   size_t rows = 20;

@@ -41,7 +41,7 @@ enum class TableId : uint32_t {
   kLabels,       // LabelRow, label_table.h
   kStrings,      // bytes: paths and label texts
   kProfbufs,     // ProfbufHead, profbuf.h
-  kProfbufData,  // the records of the profbuf with the same row number
+  kProfbufData,  // bytes: the records of profbuf n begin at n * profbuf_words * 8
   kCount,
 };
 inline constexpr size_t kTables = static_cast<size_t>(TableId::kCount);

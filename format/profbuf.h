@@ -4,8 +4,8 @@
 // Roles     One writer: the thread that owns it. One reader: the drainer, in another process.
 //           A profbuf outlives its thread; the next thread that takes it over says so with a
 //           kThread record.
-// Layout    ProfbufHead in table kProfbufs; the records in the row of the same number in
-//           kProfbufData, `profbuf_words` 64-bit words, a power of two.
+// Layout    ProfbufHead in table kProfbufs; the records of profbuf n from byte n * size of
+//           kProfbufData on, size being `profbuf_words` 64-bit words, a power of two.
 // Positions Words since creation; they only grow. Index = position & (words - 1); a record may
 //           wrap around the end. Invariant: released <= written <= released + words.
 // Full      Drop newest: nothing is overwritten, nobody waits, `dropped` grows. Once dropping,

@@ -6,7 +6,7 @@
 // an allocation took and then failed are no bias: the process of sampling points has no memory.
 // The block's size is what was asked for. malloc_usable_size is not hooked: a program reaches the
 // allocator's own.
-#include <cerrno>
+#include <errno.h>
 #include <cstring>
 
 #include "preload/filter.h"

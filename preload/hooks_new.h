@@ -27,7 +27,8 @@ inline constexpr size_t kNewFunctions = static_cast<size_t>(NewFunction::kCount)
 // What `function` means to the code at `caller`; nullptr if there is none.
 void* real_new_function(NewFunction function, uintptr_t caller);
 
-// Whether the next allocator defines operator new itself, so that malloc hooks do not see it.
-bool allocator_defines_new();
+// Whether the next allocator defines this function itself, so that malloc hooks do not see it. Some
+// define a part of the family (jemalloc 5.3: not the aligned ones).
+bool allocator_defines(NewFunction function);
 
 }  // namespace mprof::preload

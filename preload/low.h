@@ -4,7 +4,7 @@
 // Threads: any. Signals: safe. Allocates: no. Blocks: no (a write to fd 2 may).
 #pragma once
 
-#include <cerrno>
+#include <errno.h>
 #include <cstddef>
 #include <cstdint>
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <dlfcn.h>
+#include <link.h>
 
 #include <atomic>
 
@@ -27,7 +28,7 @@ constexpr const char* kNames[kNewFunctions] = {
 enum : int { kUnknown, kLooking, kKnown };
 std::atomic<int> global_state;
 void* global[kNewFunctions];
-bool defined_by_allocator;
+bool defined_by_allocator[kNewFunctions];
 
 const void* module_base(void* function) {
   Dl_info info;
@@ -40,9 +41,11 @@ void look_up_global() {
   const ErrnoGuard keep_errno;
   const Guard guard(Guard::kOwnCalls);
   resolve();
-  for (size_t i = 0; i < kNewFunctions; ++i) global[i] = dlsym(RTLD_NEXT, kNames[i]);
-  defined_by_allocator = global[0] != nullptr && module_base(global[0]) ==
-                                                     module_base(reinterpret_cast<void*>(real.malloc));
+  const void* allocator = module_base(reinterpret_cast<void*>(real.malloc));
+  for (size_t i = 0; i < kNewFunctions; ++i) {
+    global[i] = dlsym(RTLD_NEXT, kNames[i]);
+    defined_by_allocator[i] = global[i] != nullptr && module_base(global[i]) == allocator;
+  }
   global_state.store(kKnown, std::memory_order_release);
 }
 
@@ -83,8 +86,17 @@ void write_entry(Entry& entry, const void* map, void* function, uint32_t epoch) 
   entry.version.store(version + 2, std::memory_order_release);
 }
 
-// glibc's handle of a loaded object is its link_map; dlsym on it searches the object and what it
-// needs, which is the rest of the scope that the caller's reference would have been bound in.
+// What `name` means in the object and what it needs: the rest of the scope that the caller's
+// reference would have been bound in. The object is opened once more for the question, since only
+// an opened one has a list of what it needs; it is loaded already, so nothing is searched or run.
+void* look_up_in(const link_map* map, const char* name) {
+  void* handle = dlopen(*map->l_name == '\0' ? nullptr : map->l_name, RTLD_NOLOAD | RTLD_LAZY);
+  if (handle == nullptr) return nullptr;
+  void* function = dlsym(handle, name);
+  real.dlclose(handle);
+  return function;
+}
+
 [[gnu::noinline]] void* in_callers_scope(size_t function, uintptr_t caller) {
   dl_find_object found;
   if (_dl_find_object == nullptr ||
@@ -95,7 +107,7 @@ void write_entry(Entry& entry, const void* map, void* function, uint32_t epoch) 
   const ErrnoGuard keep_errno;
   const Guard guard(Guard::kOwnCalls);
   const uint32_t epoch = module_epoch();
-  void* real_function = dlsym(found.dlfo_link_map, kNames[function]);
+  void* real_function = look_up_in(found.dlfo_link_map, kNames[function]);
   if (real_function != nullptr)
     write_entry(entry, found.dlfo_link_map, real_function, epoch);
   return real_function;
@@ -109,6 +121,8 @@ void* real_new_function(NewFunction function, uintptr_t caller) {
   return global[index] != nullptr ? global[index] : in_callers_scope(index, caller);
 }
 
-bool allocator_defines_new() { return defined_by_allocator; }
+bool allocator_defines(NewFunction function) {
+  return defined_by_allocator[static_cast<size_t>(function)];
+}
 
 }  // namespace mprof::preload

@@ -6,7 +6,7 @@
 set -eu
 
 build_packages='g++ meson ninja-build pkg-config binutils python3
-  libdw-dev libelf-dev libzstd-dev zlib1g-dev libfmt-dev libiberty-dev
+  libdw-dev libelf-dev liblzma-dev libzstd-dev zlib1g-dev nlohmann-json3-dev libfmt-dev libiberty-dev
   libcli11-dev libprotozero-dev'
 # libunwind is what the unwinder is compared with; golang-go for `go tool pprof`; the programs that are profiled; the other allocators; setpriv and
 # unshare, for processes with other rights and full disks.

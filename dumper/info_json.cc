@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dumper/info_json.h"
+
+#include <nlohmann/json.hpp>
+
+#include "dumper/profile_comments.h"
+
+namespace mprof::dumper {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json estimate(const Estimate& e) { return {{"value", e.value}, {"stderr", e.standard_error}}; }
+
+Json totals(const HeapSums& sums) {
+  return {{"alloc_objects", estimate(sums.alloc_objects)},
+          {"alloc_bytes", estimate(sums.alloc_bytes)},
+          {"inuse_objects", estimate(sums.live_objects)},
+          {"inuse_bytes", estimate(sums.live_bytes)},
+          {"peak_objects", estimate(sums.peak_objects)},
+          {"peak_bytes", estimate(sums.peak_bytes)}};
+}
+
+Json lost(const Dump& dump) {
+  Json by_reason = Json::object();
+  for (size_t i = 0; i < format::kLostReasons; ++i)
+    if (const uint64_t count = dump.header().lost[i].load(std::memory_order_relaxed); count != 0)
+      by_reason[format::kLostNames[i]] = count;
+  return by_reason;
+}
+
+Json events(const DoubleEntry& books) {
+  const StreamHealth& health = books.health;
+  return {{"produced", books.samples},       {"delivered", health.events},
+          {"dropped", health.lost()},        {"gaps", health.gaps},
+          {"damaged", health.damaged_records}, {"equal", books.equal()},
+          {"journal", health.journal}};
+}
+
+}  // namespace
+
+std::string info_json(const Dump& dump, const HeapReading& reading, const DoubleEntry& books) {
+  const HeapSums sums = sum(reading);
+  const StackCounts stacks = stack_counts(dump);
+  const Json out = {
+      {"dump", dump.path()},
+      {"program", dump.executable()},
+      {"command_line", dump.command_line()},
+      {"pid", dump.header().pid},
+      {"start_realtime_ns", dump.header().realtime_start_ns},
+      {"end_realtime_ns", dump.end_realtime_ns()},
+      {"running", dump.life() == Life::kRunning},
+      {"ended_cleanly", dump.life() == Life::kEndedCleanly},
+      {"allocator", dump.allocator()},
+      {"heap_rate_bytes", dump.header().heap_rate_bytes},
+      {"alloc_samples", sums.alloc_samples},
+      {"free_samples", sums.free_samples},
+      {"totals", totals(sums)},
+      {"stacks_truncated", stacks.truncated},
+      {"stacks_incomplete", stacks.incomplete},
+      {"lost", lost(dump)},
+      {"events", events(books)},
+      {"damage", dump.damage()},
+  };
+  // File names may hold any bytes.
+  return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace mprof::dumper
