@@ -193,7 +193,8 @@ int run_program(const Options& options) {
 }
 
 int run_command(const Options& options) {
-  if (!options.directory.empty()) std::filesystem::create_directories(options.directory);
+  // One new folder is a convenience; a whole path is more likely a slip.
+  if (!options.directory.empty()) std::filesystem::create_directory(options.directory);
   switch (options.command) {
     case Command::kHelp: fmt::print("{}", options.help); return 0;
     case Command::kRun: return run_program(options);

@@ -26,7 +26,7 @@ void* forward_new(NewFunction which, CallSite site, size_t bytes, Rest... rest) 
   void* function = real_new_function(which, site.return_address() - 1);
   if (function == nullptr) [[unlikely]] return malloc(bytes);
   void* block = reinterpret_cast<void* (*)(size_t, Rest...)>(function)(bytes, rest...);
-  if (allocator_defines(which) && crosses_sampling_point(bytes)) [[unlikely]]
+  if (is_counted_here(which) && crosses_sampling_point(bytes)) [[unlikely]]
     on_alloc(block, bytes, site);
   return block;
 }
@@ -35,7 +35,7 @@ template <class... Rest>
 void forward_delete(NewFunction which, CallSite site, void* block, Rest... rest) {
   void* function = real_new_function(which, site.return_address() - 1);
   if (function == nullptr) [[unlikely]] return free(block);
-  if (allocator_defines(which) && may_be_sampled(block) && !on_free(block)) return;
+  if (is_counted_here(which) && may_be_sampled(block) && !on_free(block)) return;
   reinterpret_cast<void (*)(void*, Rest...)>(function)(block, rest...);
 }
 

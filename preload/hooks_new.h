@@ -27,8 +27,8 @@ inline constexpr size_t kNewFunctions = static_cast<size_t>(NewFunction::kCount)
 // What `function` means to the code at `caller`; nullptr if there is none.
 void* real_new_function(NewFunction function, uintptr_t caller);
 
-// Whether the next allocator defines this function itself, so that malloc hooks do not see it. Some
-// define a part of the family (jemalloc 5.3: not the aligned ones).
-bool allocator_defines(NewFunction function);
+// Whether the function reaches the next allocator without passing a malloc hook, so that the hook
+// here has to count.
+bool is_counted_here(NewFunction function);
 
 }  // namespace mprof::preload

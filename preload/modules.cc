@@ -16,7 +16,12 @@
 #include "preload/spin.h"
 #include "preload/sys.h"
 
-extern "C" __attribute__((weak)) int _dl_find_object(void*, dl_find_object*);
+extern "C" {
+__attribute__((weak)) int _dl_find_object(void*, dl_find_object*);
+// This library's own first and last byte, set by the linker.
+extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+extern const char _end[] __attribute__((visibility("hidden")));
+}
 
 namespace mprof::preload {
 namespace {
@@ -43,7 +48,6 @@ struct Object {
   uintptr_t end;
   const link_map* map;
 };
-Object own;
 Object loader;
 
 bool find_object(uintptr_t pc, Object* out) {
@@ -195,10 +199,13 @@ uint32_t module_epoch() { return epoch.load(std::memory_order_acquire); }
 bool modules_init() {
   if (_dl_find_object == nullptr) return false;
   find_object(getauxval(AT_BASE), &loader);
-  return find_object(reinterpret_cast<uintptr_t>(&modules_init), &own);
+  return true;
 }
 
-bool in_own_library(uintptr_t pc) { return pc >= own.start && pc < own.end; }
+bool in_own_library(uintptr_t pc) {
+  return pc >= reinterpret_cast<uintptr_t>(__ehdr_start) &&
+         pc < reinterpret_cast<uintptr_t>(_end);
+}
 bool in_loader(uintptr_t pc) { return pc >= loader.start && pc < loader.end; }
 
 uint32_t module_of(uintptr_t pc) {

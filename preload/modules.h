@@ -31,7 +31,7 @@ bool is_loaded(uint32_t row);
 // Called after a dlclose.
 void close_unloaded_modules();
 
-// Whether the address lies in libmprof.so itself.
+// Whether the address lies in libmprof.so itself. Valid before modules_init().
 bool in_own_library(uintptr_t pc);
 
 // Whether it lies in the dynamic loader, whose entry code has no unwind information: a stack that

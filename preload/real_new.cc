@@ -28,11 +28,33 @@ constexpr const char* kNames[kNewFunctions] = {
 enum : int { kUnknown, kLooking, kKnown };
 std::atomic<int> global_state;
 void* global[kNewFunctions];
-bool defined_by_allocator[kNewFunctions];
+bool counted_here[kNewFunctions];
 
 const void* module_base(void* function) {
   Dl_info info;
   return dladdr(function, &info) == 0 ? nullptr : info.dli_fbase;
+}
+
+constexpr size_t kAllocating = static_cast<size_t>(NewFunction::kDelete);
+
+// An allocator's own operator new may still go through an exported function of the malloc family
+// (jemalloc's aligned ones call aligned_alloc), whose hook then counts. Tried out with one block:
+// a hook that runs takes steps off the countdown.
+bool reaches_malloc_hooks(size_t function) {
+  constexpr uint64_t kFar = uint64_t{1} << 60;
+  constexpr size_t kBytes = 64;
+  const uint64_t before = self.steps_until_sample;
+  self.steps_until_sample = kFar;
+  // The first arguments are what each of them takes: size, then alignment or a nothrow tag, then
+  // a nothrow tag; more in registers does no harm.
+  const bool aligned = function >= static_cast<size_t>(NewFunction::kNewAligned);
+  const char tag = 0;
+  auto* allocate = reinterpret_cast<void* (*)(size_t, const void*, const void*)>(global[function]);
+  void* block = allocate(kBytes, aligned ? reinterpret_cast<const void*>(kBytes) : &tag, &tag);
+  const bool reached = self.steps_until_sample != kFar;
+  self.steps_until_sample = before;
+  if (block != nullptr) real.free(block);
+  return reached;
 }
 
 void look_up_global() {
@@ -44,8 +66,10 @@ void look_up_global() {
   const void* allocator = module_base(reinterpret_cast<void*>(real.malloc));
   for (size_t i = 0; i < kNewFunctions; ++i) {
     global[i] = dlsym(RTLD_NEXT, kNames[i]);
-    defined_by_allocator[i] = global[i] != nullptr && module_base(global[i]) == allocator;
+    counted_here[i] = global[i] != nullptr && module_base(global[i]) == allocator;
   }
+  for (size_t i = 0; i < kAllocating; ++i)
+    if (counted_here[i]) counted_here[i] = !reaches_malloc_hooks(i);
   global_state.store(kKnown, std::memory_order_release);
 }
 
@@ -108,6 +132,8 @@ void* look_up_in(const link_map* map, const char* name) {
   const Guard guard(Guard::kOwnCalls);
   const uint32_t epoch = module_epoch();
   void* real_function = look_up_in(found.dlfo_link_map, kNames[function]);
+  // dlopen(nullptr), for a caller in the program itself, finds this library first.
+  if (in_own_library(reinterpret_cast<uintptr_t>(real_function))) return nullptr;
   if (real_function != nullptr)
     write_entry(entry, found.dlfo_link_map, real_function, epoch);
   return real_function;
@@ -118,11 +144,17 @@ void* look_up_in(const link_map* map, const char* name) {
 void* real_new_function(NewFunction function, uintptr_t caller) {
   if (global_state.load(std::memory_order_acquire) != kKnown) look_up_global();
   const auto index = static_cast<size_t>(function);
-  return global[index] != nullptr ? global[index] : in_callers_scope(index, caller);
+  if (global[index] != nullptr) return global[index];
+  // libstdc++'s operator new[] jumps to operator new, which then seems to be called from here: the
+  // scope is that of the function that was forwarded to.
+  if (in_own_library(caller)) caller = self.forwarded_new;
+  void* found = in_callers_scope(index, caller);
+  self.forwarded_new = reinterpret_cast<uintptr_t>(found);
+  return found;
 }
 
-bool allocator_defines(NewFunction function) {
-  return defined_by_allocator[static_cast<size_t>(function)];
+bool is_counted_here(NewFunction function) {
+  return counted_here[static_cast<size_t>(function)];
 }
 
 }  // namespace mprof::preload

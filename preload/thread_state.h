@@ -46,8 +46,9 @@ struct ThreadState {
   uint32_t reserved;
   uintptr_t stack_low;          // known for threads made through the pthread_create hook
   uintptr_t stack_high;
+  uintptr_t forwarded_new;      // see real_new.cc
 };
-static_assert(sizeof(ThreadState) == 56, "TLS comes out of every thread's stack");
+static_assert(sizeof(ThreadState) == 64, "TLS comes out of every thread's stack");
 
 extern __thread ThreadState self MPROF_INITIAL_EXEC;
 
