@@ -48,10 +48,8 @@ bool has_plain_names(Dwarf_Die* unit) {
     case DW_LANG_C99:
     case DW_LANG_C11:
     case DW_LANG_Mips_Assembler:
-    case DW_LANG_Go:
-      return true;
-    default:
-      return false;
+    case DW_LANG_Go: return true;
+    default: return false;
   }
 }
 
@@ -62,10 +60,8 @@ bool is_qualifier(int tag) {
     case DW_TAG_structure_type:
     case DW_TAG_class_type:
     case DW_TAG_union_type:
-    case DW_TAG_interface_type:
-      return true;
-    default:
-      return false;
+    case DW_TAG_interface_type: return true;
+    default: return false;
   }
 }
 

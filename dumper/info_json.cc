@@ -13,12 +13,10 @@ using Json = nlohmann::ordered_json;
 Json estimate(const Estimate& e) { return {{"value", e.value}, {"stderr", e.standard_error}}; }
 
 Json totals(const HeapSums& sums) {
-  return {{"alloc_objects", estimate(sums.alloc_objects)},
-          {"alloc_bytes", estimate(sums.alloc_bytes)},
-          {"inuse_objects", estimate(sums.live_objects)},
-          {"inuse_bytes", estimate(sums.live_bytes)},
-          {"peak_objects", estimate(sums.peak_objects)},
-          {"peak_bytes", estimate(sums.peak_bytes)}};
+  return {
+      {"alloc_objects", estimate(sums.alloc_objects)}, {"alloc_bytes", estimate(sums.alloc_bytes)},
+      {"inuse_objects", estimate(sums.live_objects)},  {"inuse_bytes", estimate(sums.live_bytes)},
+      {"peak_objects", estimate(sums.peak_objects)},   {"peak_bytes", estimate(sums.peak_bytes)}};
 }
 
 Json lost(const Dump& dump) {
@@ -31,8 +29,8 @@ Json lost(const Dump& dump) {
 
 Json events(const DoubleEntry& books) {
   const StreamHealth& health = books.health;
-  return {{"produced", books.samples},       {"delivered", health.events},
-          {"dropped", health.lost()},        {"gaps", health.gaps},
+  return {{"produced", books.samples},         {"delivered", health.events},
+          {"dropped", health.lost()},          {"gaps", health.gaps},
           {"damaged", health.damaged_records}, {"equal", books.equal()},
           {"journal", health.journal}};
 }

@@ -37,13 +37,10 @@ bool is_vdso(const std::string& path) {
 
 ModuleSymbols status_of(FileProblem problem) {
   switch (problem) {
-    case FileProblem::kRefused:
-      return ModuleSymbols::kRefused;
-    case FileProblem::kNotElf:
-      return ModuleSymbols::kNotElf;
+    case FileProblem::kRefused: return ModuleSymbols::kRefused;
+    case FileProblem::kNotElf: return ModuleSymbols::kNotElf;
     case FileProblem::kNone:
-    case FileProblem::kMissing:
-      break;
+    case FileProblem::kMissing: break;
   }
   return ModuleSymbols::kFileMissing;
 }
@@ -56,18 +53,13 @@ void append(std::vector<ElfSymbol>& all, std::vector<ElfSymbol> more) {
 
 const char* describe(ModuleSymbols status) {
   switch (status) {
-    case ModuleSymbols::kOk:
-      return "symbols found";
-    case ModuleSymbols::kFileMissing:
-      return "the file is missing";
-    case ModuleSymbols::kFileReplaced:
-      return "the file has been replaced by another build";
-    case ModuleSymbols::kNoSymbols:
-      return "the file has no symbols";
+    case ModuleSymbols::kOk: return "symbols found";
+    case ModuleSymbols::kFileMissing: return "the file is missing";
+    case ModuleSymbols::kFileReplaced: return "the file has been replaced by another build";
+    case ModuleSymbols::kNoSymbols: return "the file has no symbols";
     case ModuleSymbols::kNotElf:
       return "the file is not an x86-64 ELF program or library, or it is damaged";
-    case ModuleSymbols::kRefused:
-      return "the path is not a regular file that this user can read";
+    case ModuleSymbols::kRefused: return "the path is not a regular file that this user can read";
   }
   return "unknown";
 }

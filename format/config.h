@@ -20,16 +20,16 @@ inline constexpr uint32_t kMaxStackDepth = 256;
 inline constexpr const char* kDefaultOut = "%e.%p.mprof";
 
 struct Settings {
-  const char* out = kDefaultOut;               // MPROF_OUT
-  uint64_t heap_rate = kDefaultHeapRate;       // MPROF_HEAP_RATE
-  uint32_t stack_depth = kDefaultStackDepth;   // MPROF_STACK_DEPTH
-  UnwindMode unwind = UnwindMode::kAuto;       // MPROF_UNWIND
-  bool mmap = false;                           // MPROF_MMAP
-  bool drain = false;                          // MPROF_DRAIN
-  const char* only = nullptr;                  // MPROF_ONLY
-  const char* skip = nullptr;                  // MPROF_SKIP
-  uint32_t verbose = 0;                        // MPROF_VERBOSE
-  uint64_t seed = 0;                           // MPROF_SEED, 0 = random
+  const char* out = kDefaultOut;              // MPROF_OUT
+  uint64_t heap_rate = kDefaultHeapRate;      // MPROF_HEAP_RATE
+  uint32_t stack_depth = kDefaultStackDepth;  // MPROF_STACK_DEPTH
+  UnwindMode unwind = UnwindMode::kAuto;      // MPROF_UNWIND
+  bool mmap = false;                          // MPROF_MMAP
+  bool drain = false;                         // MPROF_DRAIN
+  const char* only = nullptr;                 // MPROF_ONLY
+  const char* skip = nullptr;                 // MPROF_SKIP
+  uint32_t verbose = 0;                       // MPROF_VERBOSE
+  uint64_t seed = 0;                          // MPROF_SEED, 0 = random
 };
 
 // What every front end shows about a setting.

@@ -66,8 +66,7 @@ constexpr uint64_t chunk_rows(uint32_t first_rows, uint32_t chunk) {
 }
 constexpr RowPlace place_of_row(uint32_t first_rows, uint64_t row) {
   if (row < first_rows) return {0, row};
-  const auto chunk =
-      static_cast<uint32_t>(64 - __builtin_clzll(row / first_rows));
+  const auto chunk = static_cast<uint32_t>(64 - __builtin_clzll(row / first_rows));
   return {chunk, row - chunk_rows(first_rows, chunk)};
 }
 static_assert(place_of_row(8, 7).chunk == 0 && place_of_row(8, 8).chunk == 1 &&
@@ -85,7 +84,8 @@ enum class Lost : uint32_t {
 };
 inline constexpr size_t kLostReasons = static_cast<size_t>(Lost::kCount);
 inline constexpr const char* kLostNames[kLostReasons] = {
-    "table full", "re-entered from a signal handler", "row contended", "no thread state",
+    "table full",     "re-entered from a signal handler",
+    "row contended",  "no thread state",
     "free contended", "after the end"};
 
 enum class UnwindMode : uint32_t { kAuto, kFramePointer, kDwarf };

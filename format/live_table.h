@@ -18,7 +18,7 @@ struct LiveRow {
   std::atomic<uint64_t> address;  // 0 = free
   uint64_t size_bytes;
   uint64_t weight;
-  uint64_t ticks;   // when it was allocated
+  uint64_t ticks;  // when it was allocated
   uint32_t bucket;
   uint32_t next;    // chain or free list: row + 1, 0 ends
   uint32_t thread;  // row of the allocating thread

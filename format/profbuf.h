@@ -31,8 +31,8 @@ struct ProfbufHead {
   alignas(kCacheLine) std::atomic<uint64_t> written;
   std::atomic<uint64_t> dropped;
   std::atomic<uint64_t> first_drop_ticks;
-  uint64_t released_seen;     // the writer's copy of `released`: saves a shared load per record
-  uint64_t dropped_reported;  // how much of `dropped` went into kLost records
+  uint64_t released_seen;       // the writer's copy of `released`: saves a shared load per record
+  uint64_t dropped_reported;    // how much of `dropped` went into kLost records
   std::atomic<uint32_t> owner;  // thread row + 1; 0 = free to take
   uint32_t announced;           // thread row + 1 of the last kThread record
   // Line of the reader.

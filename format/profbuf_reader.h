@@ -42,12 +42,8 @@ class ProfbufReader {
   [[nodiscard]] uint64_t released() const {
     return head_->released.load(std::memory_order_relaxed);
   }
-  [[nodiscard]] uint64_t written() const {
-    return head_->written.load(std::memory_order_acquire);
-  }
-  [[nodiscard]] uint64_t dropped() const {
-    return head_->dropped.load(std::memory_order_relaxed);
-  }
+  [[nodiscard]] uint64_t written() const { return head_->written.load(std::memory_order_acquire); }
+  [[nodiscard]] uint64_t dropped() const { return head_->dropped.load(std::memory_order_relaxed); }
 
  private:
   ProfbufHead* head_;

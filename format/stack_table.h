@@ -44,9 +44,9 @@ class StackIndex {
     heads_ = static_cast<std::atomic<uint32_t>*>(zeroed_heads);
   }
 
-  // The row of the frame `pc` below `parent`, added if new. `is_loaded(module)` says whether a row's
-  // module is still the one at its addresses; `module_of()` looks it up; `claim()` gives a new row
-  // or kNoRow.
+  // The row of the frame `pc` below `parent`, added if new. `is_loaded(module)` says whether a
+  // row's module is still the one at its addresses; `module_of()` looks it up; `claim()` gives a
+  // new row or kNoRow.
   template <class IsLoaded, class ModuleOf, class Claim>
   [[nodiscard]] uint32_t find_or_add(uint32_t parent, uint64_t pc, IsLoaded&& is_loaded,
                                      ModuleOf&& module_of, Claim&& claim) {
@@ -86,8 +86,7 @@ class StackIndex {
                 Matches&& module_matches) const {
     while (link != end_link) {
       const StackNode* node = nodes_->at(link - 1);
-      if (node->pc == pc && node->parent == parent && module_matches(node->module))
-        return link - 1;
+      if (node->pc == pc && node->parent == parent && module_matches(node->module)) return link - 1;
       link = node->next == kNoRow ? 0 : node->next + 1;
     }
     return kNoRow;

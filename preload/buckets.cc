@@ -24,8 +24,7 @@ struct Weighed {
 };
 
 Weighed weigh(const HeapSample& sample) {
-  if (sample.weight == format::kWeightOne)
-    return {format::kWeightOne, sample.size_bytes, 0, 0};
+  if (sample.weight == format::kWeightOne) return {format::kWeightOne, sample.size_bytes, 0, 0};
   const double factor = format::variance_factor(sample.weight);
   const auto size = static_cast<double>(sample.size_bytes);
   return {sample.weight, format::weighted_bytes(sample.size_bytes, sample.weight), factor,
@@ -130,8 +129,8 @@ struct Key {
 uint32_t find_in_chain(uint32_t link, const Key& key) {
   while (link != 0) {
     const BucketRow* bucket = tables.buckets.at(link - 1);
-    if (bucket->kind.load(std::memory_order_relaxed) == key.kind &&
-        bucket->labels == key.labels && bucket->shard == key.shard)
+    if (bucket->kind.load(std::memory_order_relaxed) == key.kind && bucket->labels == key.labels &&
+        bucket->shard == key.shard)
       return link - 1;
     link = bucket->next;
   }
@@ -164,9 +163,7 @@ uint32_t find_bucket(format::BucketKind kind, uint32_t stack, uint32_t labels, u
   return row;
 }
 
-uint64_t operation_epoch() {
-  return header->control.cut_epoch.load(std::memory_order_acquire);
-}
+uint64_t operation_epoch() { return header->control.cut_epoch.load(std::memory_order_acquire); }
 
 bool add_allocation(uint32_t bucket, const HeapSample& sample, uint64_t epoch) {
   const Weighed w = weigh(sample);

@@ -22,8 +22,6 @@ inline uint64_t monotonic_ns() {
   return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
 }
 
-inline uint64_t ticks() {
-  return clock_is_tsc ? __builtin_ia32_rdtsc() : monotonic_ns();
-}
+inline uint64_t ticks() { return clock_is_tsc ? __builtin_ia32_rdtsc() : monotonic_ns(); }
 
 }  // namespace mprof::preload

@@ -51,12 +51,15 @@ struct TableShape {
   uint32_t row_bytes;
   uint32_t first_rows;
 };
-constexpr TableShape kShapes[kTables] = {
-    {sizeof(format::StackNode), 16384}, {sizeof(format::BucketRow), 1024},
-    {sizeof(format::LiveRow), 4096},    {sizeof(format::ThreadRow), 256},
-    {sizeof(format::ModuleRow), 128},   {sizeof(format::LabelRow), 256},
-    {1, 65536},                         {sizeof(format::ProfbufHead), 64},
-    {1, 0 /* kFirstProfbufs of the chosen size */}};
+constexpr TableShape kShapes[kTables] = {{sizeof(format::StackNode), 16384},
+                                         {sizeof(format::BucketRow), 1024},
+                                         {sizeof(format::LiveRow), 4096},
+                                         {sizeof(format::ThreadRow), 256},
+                                         {sizeof(format::ModuleRow), 128},
+                                         {sizeof(format::LabelRow), 256},
+                                         {1, 65536},
+                                         {sizeof(format::ProfbufHead), 64},
+                                         {1, 0 /* kFirstProfbufs of the chosen size */}};
 constexpr uint32_t kFirstProfbufs = 4;
 
 // Room for a second or so between two visits of the drainer at default rates; an exact profile
@@ -73,7 +76,8 @@ TableShape shape_of(size_t table) {
 }
 
 size_t chunk_bytes(const TableDirectory& directory, uint32_t chunk) {
-  return round_up(format::chunk_rows(directory.first_rows, chunk) * directory.row_bytes, kPageBytes);
+  return round_up(format::chunk_rows(directory.first_rows, chunk) * directory.row_bytes,
+                  kPageBytes);
 }
 
 void attach(TableId id, uint32_t chunk, void* rows) {
@@ -111,8 +115,8 @@ const char zeros[kPageBytes] = {};
 int write_zeros(int fd, size_t offset, size_t bytes) {
   for (size_t done = 0; done < bytes; done += kPageBytes) {
     const long written = sys::pwrite(fd, zeros, kPageBytes, offset + done);
-    if (written != static_cast<long>(kPageBytes)) return written < 0 ? static_cast<int>(-written)
-                                                                     : ENOSPC;
+    if (written != static_cast<long>(kPageBytes))
+      return written < 0 ? static_cast<int>(-written) : ENOSPC;
   }
   return 0;
 }
@@ -284,8 +288,8 @@ bool give_up(const char* pattern, int fd, const char* problem) {
 int reopen_file() {
   const int fd = sys::open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
   struct stat status;
-  if (fd < 0 || (sys::fstat(fd, &status) == 0 && status.st_dev == dump_device &&
-                 status.st_ino == dump_inode))
+  if (fd < 0 ||
+      (sys::fstat(fd, &status) == 0 && status.st_dev == dump_device && status.st_ino == dump_inode))
     return fd;
   sys::close(fd);
   return -1;
@@ -319,8 +323,8 @@ size_t used_bytes_of(const TableDirectory& directory, uint32_t chunk) {
   const uint64_t used = directory.used_rows.load(std::memory_order_relaxed);
   const uint64_t before = chunk == 0 ? 0 : format::chunk_rows(directory.first_rows, chunk);
   if (used <= before) return 0;
-  const uint64_t rows = std::min<uint64_t>(used - before,
-                                           format::chunk_rows(directory.first_rows, chunk));
+  const uint64_t rows =
+      std::min<uint64_t>(used - before, format::chunk_rows(directory.first_rows, chunk));
   return round_up(rows * directory.row_bytes, kPageBytes);
 }
 
@@ -335,15 +339,13 @@ void give_back_unused(int fd) {
       const size_t used = used_bytes_of(directory, chunk);
       const size_t whole = chunk_bytes(directory, chunk);
       if (used < whole)
-        sys::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset + used,
-                       whole - used);
+        sys::fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset + used, whole - used);
       if (used != 0) end = std::max(end, offset + used);
     }
   }
   end = std::min<size_t>(end + 65536 + header->profbuf_words * 8,
                          header->file_bytes.load(std::memory_order_relaxed));
-  if (sys::ftruncate(fd, end) == 0)
-    header->file_bytes.store(end, std::memory_order_relaxed);
+  if (sys::ftruncate(fd, end) == 0) header->file_bytes.store(end, std::memory_order_relaxed);
 }
 
 }  // namespace
@@ -414,8 +416,8 @@ bool grow_table(format::TableId table, uint64_t seen_capacity) {
   if (growing.exchange(true, std::memory_order_acquire)) return false;
   const TableDirectory& directory = directory_of(table);
   const uint32_t chunks = chunks_of(directory);
-  const bool grown = uint64_t{directory.first_rows} << (chunks - 1) != seen_capacity ||
-                     add_chunk(table);
+  const bool grown =
+      uint64_t{directory.first_rows} << (chunks - 1) != seen_capacity || add_chunk(table);
   if (!grown) header->mapped_growth_failures.fetch_add(1, std::memory_order_relaxed);
   growing.store(false, std::memory_order_release);
   return grown;

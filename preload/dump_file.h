@@ -64,7 +64,8 @@ uint32_t claim_row(format::Table<Row>& table, format::TableId id, uint32_t count
   const uint64_t capacity = table.capacity();
   uint32_t row = table.claim_run(count);
   if (row != format::kNoRow) [[likely]] {
-    if (table.nearly_full()) [[unlikely]] grow_table(id, capacity);
+    if (table.nearly_full()) [[unlikely]]
+      grow_table(id, capacity);
     return row;
   }
   if (grow_table(id, capacity)) row = table.claim_run(count);

@@ -58,27 +58,16 @@ int64_t ByteCursor::read_sleb128() {
 
 uintptr_t ByteCursor::read_format(uint8_t format) {
   switch (format) {
-    case 0x00:
-      return read<uintptr_t>();
-    case 0x01:
-      return read_uleb128();
-    case 0x02:
-      return read<uint16_t>();
-    case 0x03:
-      return read<uint32_t>();
-    case 0x04:
-      return read<uint64_t>();
-    case 0x09:
-      return static_cast<uintptr_t>(read_sleb128());
-    case 0x0a:
-      return static_cast<uintptr_t>(static_cast<intptr_t>(read<int16_t>()));
-    case 0x0b:
-      return static_cast<uintptr_t>(static_cast<intptr_t>(read<int32_t>()));
-    case 0x0c:
-      return static_cast<uintptr_t>(read<int64_t>());
-    default:
-      failed_ = true;
-      return 0;
+    case 0x00: return read<uintptr_t>();
+    case 0x01: return read_uleb128();
+    case 0x02: return read<uint16_t>();
+    case 0x03: return read<uint32_t>();
+    case 0x04: return read<uint64_t>();
+    case 0x09: return static_cast<uintptr_t>(read_sleb128());
+    case 0x0a: return static_cast<uintptr_t>(static_cast<intptr_t>(read<int16_t>()));
+    case 0x0b: return static_cast<uintptr_t>(static_cast<intptr_t>(read<int32_t>()));
+    case 0x0c: return static_cast<uintptr_t>(read<int64_t>());
+    default: failed_ = true; return 0;
   }
 }
 
@@ -92,16 +81,12 @@ uintptr_t ByteCursor::read_pointer(uint8_t encoding, uintptr_t data_base) {
   const auto here = reinterpret_cast<uintptr_t>(at_);
   const uintptr_t value = read_format(encoding & kFormatMask);
   switch (encoding & (kBaseMask | kIndirect)) {
-    case 0:
-      return value;
-    case kRelativeToPc:
-      return value == 0 ? 0 : here + value;
+    case 0: return value;
+    case kRelativeToPc: return value == 0 ? 0 : here + value;
     case kRelativeToData:
       if (data_base != 0) return data_base + value;
       [[fallthrough]];
-    default:
-      failed_ = true;
-      return 0;
+    default: failed_ = true; return 0;
   }
 }
 
@@ -142,24 +127,16 @@ struct Cie {
 bool read_augmentation(const uint8_t* letters, ByteCursor data, Cie& cie) {
   for (; *letters != 0; ++letters) {
     switch (*letters) {
-      case 'R':
-        cie.pointer_encoding = data.read<uint8_t>();
-        break;
-      case 'L':
-        data.skip(1);
-        break;
+      case 'R': cie.pointer_encoding = data.read<uint8_t>(); break;
+      case 'L': data.skip(1); break;
       case 'P': {
         const auto encoding = data.read<uint8_t>();
         data.read_pointer(encoding & static_cast<uint8_t>(~kIndirect), 0);
         break;
       }
-      case 'S':
-        cie.is_signal_frame = true;
-        break;
-      case 'B':
-        break;
-      default:
-        return !data.failed();
+      case 'S': cie.is_signal_frame = true; break;
+      case 'B': break;
+      default: return !data.failed();
     }
   }
   return !data.failed();
@@ -309,23 +286,12 @@ void RowMachine::recall(ByteCursor& cursor) {
 
 bool RowMachine::step_advance(ByteCursor& cursor, uint8_t opcode) {
   switch (opcode) {
-    case 0x01:
-      location_ = cursor.read_pointer(cie_.pointer_encoding, 0);
-      return true;
-    case 0x02:
-      advance(cursor.read<uint8_t>());
-      return true;
-    case 0x03:
-      advance(cursor.read<uint16_t>());
-      return true;
-    case 0x04:
-      advance(cursor.read<uint32_t>());
-      return true;
-    case 0x1d:
-      advance(cursor.read<uint64_t>());
-      return true;  // MIPS_advance_loc8
-    default:
-      return false;
+    case 0x01: location_ = cursor.read_pointer(cie_.pointer_encoding, 0); return true;
+    case 0x02: advance(cursor.read<uint8_t>()); return true;
+    case 0x03: advance(cursor.read<uint16_t>()); return true;
+    case 0x04: advance(cursor.read<uint32_t>()); return true;
+    case 0x1d: advance(cursor.read<uint64_t>()); return true;  // MIPS_advance_loc8
+    default: return false;
   }
 }
 
@@ -349,17 +315,10 @@ bool RowMachine::step_cfa(ByteCursor& cursor, uint8_t opcode) {
       if (row_.cfa.place == Place::kExpression) cursor.fail();
       define_cfa(cursor.read_uleb128(), row_.cfa.operand);
       return true;
-    case 0x0e:
-      offset_only(static_cast<int64_t>(cursor.read_uleb128()));
-      return true;
-    case 0x13:
-      offset_only(scaled(static_cast<uint64_t>(cursor.read_sleb128())));
-      return true;
-    case 0x0f:
-      row_.cfa = expression(cursor, Place::kExpression);
-      return true;
-    default:
-      return false;
+    case 0x0e: offset_only(static_cast<int64_t>(cursor.read_uleb128())); return true;
+    case 0x13: offset_only(scaled(static_cast<uint64_t>(cursor.read_sleb128()))); return true;
+    case 0x0f: row_.cfa = expression(cursor, Place::kExpression); return true;
+    default: return false;
   }
 }
 
@@ -367,18 +326,10 @@ bool RowMachine::step_cfa(ByteCursor& cursor, uint8_t opcode) {
 bool RowMachine::step_register(ByteCursor& cursor, uint8_t opcode) {
   const uint64_t reg = cursor.read_uleb128();
   switch (opcode) {
-    case 0x05:
-      set(reg, Place::kAtCfa, scaled(cursor.read_uleb128()));
-      return true;
-    case 0x06:
-      restore(cursor, reg);
-      return true;
-    case 0x07:
-      set(reg, Place::kUndefined);
-      return true;
-    case 0x08:
-      set(reg, Place::kSame);
-      return true;
+    case 0x05: set(reg, Place::kAtCfa, scaled(cursor.read_uleb128())); return true;
+    case 0x06: restore(cursor, reg); return true;
+    case 0x07: set(reg, Place::kUndefined); return true;
+    case 0x08: set(reg, Place::kSame); return true;
     case 0x09:
       cursor.read_uleb128();
       set(reg, Place::kUnsupported);
@@ -386,15 +337,11 @@ bool RowMachine::step_register(ByteCursor& cursor, uint8_t opcode) {
     case 0x11:
       set(reg, Place::kAtCfa, scaled(static_cast<uint64_t>(cursor.read_sleb128())));
       return true;
-    case 0x14:
-      set(reg, Place::kCfaPlus, scaled(cursor.read_uleb128()));
-      return true;
+    case 0x14: set(reg, Place::kCfaPlus, scaled(cursor.read_uleb128())); return true;
     case 0x15:
       set(reg, Place::kCfaPlus, scaled(static_cast<uint64_t>(cursor.read_sleb128())));
       return true;
-    case 0x2f:
-      set(reg, Place::kAtCfa, -scaled(cursor.read_uleb128()));
-      return true;
+    case 0x2f: set(reg, Place::kAtCfa, -scaled(cursor.read_uleb128())); return true;
     case 0x10:
     case 0x16: {
       const Place place = opcode == 0x10 ? Place::kExpression : Place::kValExpression;
@@ -402,24 +349,17 @@ bool RowMachine::step_register(ByteCursor& cursor, uint8_t opcode) {
       if (RowEntry* target = entry_of(reg); target != nullptr) *target = entry;
       return true;
     }
-    default:
-      return false;
+    default: return false;
   }
 }
 
 void RowMachine::step_extended(ByteCursor& cursor, uint8_t opcode) {
   switch (opcode) {
-    case 0x00:
-      return;  // nop
-    case 0x0a:
-      return remember(cursor);
-    case 0x0b:
-      return recall(cursor);
-    case 0x2e:
-      cursor.read_uleb128();
-      return;  // GNU_args_size: matters to landing pads only
-    default:
-      break;
+    case 0x00: return;  // nop
+    case 0x0a: return remember(cursor);
+    case 0x0b: return recall(cursor);
+    case 0x2e: cursor.read_uleb128(); return;  // GNU_args_size: matters to landing pads only
+    default: break;
   }
   if (step_advance(cursor, opcode) || step_cfa(cursor, opcode)) return;
   if (!step_register(cursor, opcode)) cursor.fail();
@@ -429,14 +369,10 @@ void RowMachine::step(ByteCursor& cursor) {
   const auto byte = cursor.read<uint8_t>();
   const uint8_t operand = byte & 0x3f;
   switch (byte >> 6) {
-    case 1:
-      return advance(operand);
-    case 2:
-      return set(operand, Place::kAtCfa, scaled(cursor.read_uleb128()));
-    case 3:
-      return restore(cursor, operand);
-    default:
-      return step_extended(cursor, byte);
+    case 1: return advance(operand);
+    case 2: return set(operand, Place::kAtCfa, scaled(cursor.read_uleb128()));
+    case 3: return restore(cursor, operand);
+    default: return step_extended(cursor, byte);
   }
 }
 

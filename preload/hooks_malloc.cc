@@ -92,24 +92,29 @@ void* move_block(void* old, size_t bytes) {
 extern "C" {
 
 MPROF_EXPORT void* malloc(size_t bytes) noexcept {
-  if (crosses_sampling_point(bytes)) [[unlikely]] return malloc_sampled(bytes);
+  if (crosses_sampling_point(bytes)) [[unlikely]]
+    return malloc_sampled(bytes);
   return real.malloc(bytes);
 }
 
 MPROF_EXPORT void free(void* block) noexcept {
-  if (give_back(block)) [[likely]] real.free(block);
+  if (give_back(block)) [[likely]]
+    real.free(block);
 }
 
 MPROF_EXPORT void cfree(void* block) noexcept {
-  if (give_back(block)) [[likely]] real.free(block);
+  if (give_back(block)) [[likely]]
+    real.free(block);
 }
 
 MPROF_EXPORT void free_sized(void* block, size_t bytes) noexcept {
-  if (give_back(block)) [[likely]] real.free_sized(block, bytes);
+  if (give_back(block)) [[likely]]
+    real.free_sized(block, bytes);
 }
 
 MPROF_EXPORT void free_aligned_sized(void* block, size_t alignment, size_t bytes) noexcept {
-  if (give_back(block)) [[likely]] real.free_aligned_sized(block, alignment, bytes);
+  if (give_back(block)) [[likely]]
+    real.free_aligned_sized(block, alignment, bytes);
 }
 
 MPROF_EXPORT void* calloc(size_t count, size_t size) noexcept {
@@ -142,22 +147,26 @@ MPROF_EXPORT int posix_memalign(void** out, size_t alignment, size_t bytes) noex
 }
 
 MPROF_EXPORT void* aligned_alloc(size_t alignment, size_t bytes) noexcept {
-  if (crosses_sampling_point(bytes)) [[unlikely]] return aligned_alloc_sampled(alignment, bytes);
+  if (crosses_sampling_point(bytes)) [[unlikely]]
+    return aligned_alloc_sampled(alignment, bytes);
   return real.aligned_alloc(alignment, bytes);
 }
 
 MPROF_EXPORT void* memalign(size_t alignment, size_t bytes) noexcept {
-  if (crosses_sampling_point(bytes)) [[unlikely]] return memalign_sampled(alignment, bytes);
+  if (crosses_sampling_point(bytes)) [[unlikely]]
+    return memalign_sampled(alignment, bytes);
   return real.memalign(alignment, bytes);
 }
 
 MPROF_EXPORT void* valloc(size_t bytes) noexcept {
-  if (crosses_sampling_point(bytes)) [[unlikely]] return valloc_sampled(bytes);
+  if (crosses_sampling_point(bytes)) [[unlikely]]
+    return valloc_sampled(bytes);
   return real.valloc(bytes);
 }
 
 MPROF_EXPORT void* pvalloc(size_t bytes) noexcept {
-  if (crosses_sampling_point(bytes)) [[unlikely]] return pvalloc_sampled(bytes);
+  if (crosses_sampling_point(bytes)) [[unlikely]]
+    return pvalloc_sampled(bytes);
   return real.pvalloc(bytes);
 }
 

@@ -135,8 +135,8 @@ bool count_mapped(ThreadBlock* thread, uint32_t bucket, uint64_t bytes, uint64_t
     count_lost(format::Lost::kContended);
     return false;
   }
-  const uint64_t record[3] = {
-      format::pack_record_word({format::RecordKind::kAlloc, 3, 0, bucket}), now, bytes};
+  const uint64_t record[3] = {format::pack_record_word({format::RecordKind::kAlloc, 3, 0, bucket}),
+                              now, bytes};
   thread->profbuf.write(record, 3);
   bump(thread->row->samples);
   return true;
@@ -219,8 +219,8 @@ Range pages(const void* begin, size_t bytes) {
 }
 
 template <class Map>
-[[gnu::noinline]] void* follow_map(Map* map, void* address, size_t bytes, int protection,
-                                   int flags, int fd, off_t offset, CallSite site) {
+[[gnu::noinline]] void* follow_map(Map* map, void* address, size_t bytes, int protection, int flags,
+                                   int fd, off_t offset, CallSite site) {
   void* memory = map(address, bytes, protection, flags, fd, offset);
   if (memory != MAP_FAILED && followed(site))
     arrive(pages(memory, bytes), (flags & MAP_ANONYMOUS) != 0, site);
@@ -245,9 +245,7 @@ struct Remap {
 
   [[nodiscard]] void* call() const { return real.mremap(old, old_bytes, bytes, flags, address); }
   [[nodiscard]] bool moves() const { return (flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)) != 0; }
-  [[nodiscard]] bool keeps_old() const {
-    return old_bytes == 0 || (flags & MREMAP_DONTUNMAP) != 0;
-  }
+  [[nodiscard]] bool keeps_old() const { return old_bytes == 0 || (flags & MREMAP_DONTUNMAP) != 0; }
 };
 
 void* remap_shrinking(const Remap& remap) {
@@ -317,19 +315,21 @@ extern "C" {
 
 MPROF_EXPORT void* mmap(void* address, size_t bytes, int protection, int flags, int fd,
                         off_t offset) noexcept {
-  if (!may_follow()) [[likely]] return real.mmap(address, bytes, protection, flags, fd, offset);
+  if (!may_follow()) [[likely]]
+    return real.mmap(address, bytes, protection, flags, fd, offset);
   return follow_map(real.mmap, address, bytes, protection, flags, fd, offset, MPROF_CALL_SITE());
 }
 
 MPROF_EXPORT void* mmap64(void* address, size_t bytes, int protection, int flags, int fd,
                           off64_t offset) noexcept {
-  if (!may_follow()) [[likely]] return real.mmap64(address, bytes, protection, flags, fd, offset);
-  return follow_map(real.mmap64, address, bytes, protection, flags, fd, offset,
-                    MPROF_CALL_SITE());
+  if (!may_follow()) [[likely]]
+    return real.mmap64(address, bytes, protection, flags, fd, offset);
+  return follow_map(real.mmap64, address, bytes, protection, flags, fd, offset, MPROF_CALL_SITE());
 }
 
 MPROF_EXPORT int munmap(void* address, size_t bytes) noexcept {
-  if (!may_follow()) [[likely]] return real.munmap(address, bytes);
+  if (!may_follow()) [[likely]]
+    return real.munmap(address, bytes);
   return follow_unmap(address, bytes, MPROF_CALL_SITE());
 }
 
@@ -338,17 +338,20 @@ MPROF_EXPORT int munmap(void* address, size_t bytes) noexcept {
 MPROF_EXPORT void* mremap_hook(void* old, size_t old_bytes, size_t bytes, int flags,
                                void* address) noexcept __asm__("mremap");
 void* mremap_hook(void* old, size_t old_bytes, size_t bytes, int flags, void* address) noexcept {
-  if (!may_follow()) [[likely]] return real.mremap(old, old_bytes, bytes, flags, address);
+  if (!may_follow()) [[likely]]
+    return real.mremap(old, old_bytes, bytes, flags, address);
   return follow_remap({old, old_bytes, bytes, flags, address}, MPROF_CALL_SITE());
 }
 
 MPROF_EXPORT int brk(void* address) noexcept {
-  if (!may_follow()) [[likely]] return real.brk(address);
+  if (!may_follow()) [[likely]]
+    return real.brk(address);
   return follow_brk(address, MPROF_CALL_SITE());
 }
 
 MPROF_EXPORT void* sbrk(intptr_t increment) noexcept {
-  if (!may_follow()) [[likely]] return real.sbrk(increment);
+  if (!may_follow()) [[likely]]
+    return real.sbrk(increment);
   return follow_sbrk(increment, MPROF_CALL_SITE());
 }
 

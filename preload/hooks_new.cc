@@ -24,7 +24,8 @@ using Nothrow = const void*;
 template <class... Rest>
 void* forward_new(NewFunction which, CallSite site, size_t bytes, Rest... rest) {
   void* function = real_new_function(which, site.return_address() - 1);
-  if (function == nullptr) [[unlikely]] return malloc(bytes);
+  if (function == nullptr) [[unlikely]]
+    return malloc(bytes);
   void* block = reinterpret_cast<void* (*)(size_t, Rest...)>(function)(bytes, rest...);
   if (is_counted_here(which) && crosses_sampling_point(bytes)) [[unlikely]]
     on_alloc(block, bytes, site);
@@ -34,20 +35,21 @@ void* forward_new(NewFunction which, CallSite site, size_t bytes, Rest... rest) 
 template <class... Rest>
 void forward_delete(NewFunction which, CallSite site, void* block, Rest... rest) {
   void* function = real_new_function(which, site.return_address() - 1);
-  if (function == nullptr) [[unlikely]] return free(block);
+  if (function == nullptr) [[unlikely]]
+    return free(block);
   if (is_counted_here(which) && may_be_sampled(block) && !on_free(block)) return;
   reinterpret_cast<void (*)(void*, Rest...)>(function)(block, rest...);
 }
 
 }  // namespace
 
-#define MPROF_NEW(symbol, which, parameters, ...)                                \
-  MPROF_EXPORT void* symbol parameters {                                         \
-    return forward_new(NewFunction::which, MPROF_CALL_SITE(), __VA_ARGS__);      \
+#define MPROF_NEW(symbol, which, parameters, ...)                           \
+  MPROF_EXPORT void* symbol parameters {                                    \
+    return forward_new(NewFunction::which, MPROF_CALL_SITE(), __VA_ARGS__); \
   }
-#define MPROF_DELETE(symbol, which, parameters, ...)                             \
-  MPROF_EXPORT void symbol parameters {                                          \
-    forward_delete(NewFunction::which, MPROF_CALL_SITE(), __VA_ARGS__);          \
+#define MPROF_DELETE(symbol, which, parameters, ...)                    \
+  MPROF_EXPORT void symbol parameters {                                 \
+    forward_delete(NewFunction::which, MPROF_CALL_SITE(), __VA_ARGS__); \
   }
 
 extern "C" {
@@ -69,10 +71,9 @@ MPROF_DELETE(_ZdlPvRKSt9nothrow_t, kDeleteNothrow, (void* p, Nothrow t), p, t)
 MPROF_DELETE(_ZdaPvRKSt9nothrow_t, kDeleteArrayNothrow, (void* p, Nothrow t), p, t)
 MPROF_DELETE(_ZdlPvSt11align_val_t, kDeleteAligned, (void* p, Alignment a), p, a)
 MPROF_DELETE(_ZdaPvSt11align_val_t, kDeleteArrayAligned, (void* p, Alignment a), p, a)
-MPROF_DELETE(_ZdlPvmSt11align_val_t, kDeleteSizedAligned, (void* p, size_t n, Alignment a), p, n,
-             a)
-MPROF_DELETE(_ZdaPvmSt11align_val_t, kDeleteArraySizedAligned, (void* p, size_t n, Alignment a),
-             p, n, a)
+MPROF_DELETE(_ZdlPvmSt11align_val_t, kDeleteSizedAligned, (void* p, size_t n, Alignment a), p, n, a)
+MPROF_DELETE(_ZdaPvmSt11align_val_t, kDeleteArraySizedAligned, (void* p, size_t n, Alignment a), p,
+             n, a)
 MPROF_DELETE(_ZdlPvSt11align_val_tRKSt9nothrow_t, kDeleteAlignedNothrow,
              (void* p, Alignment a, Nothrow t), p, a, t)
 MPROF_DELETE(_ZdaPvSt11align_val_tRKSt9nothrow_t, kDeleteArrayAlignedNothrow,

@@ -14,12 +14,26 @@
 namespace mprof::preload {
 
 enum class NewFunction : uint32_t {
-  kNew, kNewArray, kNewNothrow, kNewArrayNothrow,
-  kNewAligned, kNewArrayAligned, kNewAlignedNothrow, kNewArrayAlignedNothrow,
-  kDelete, kDeleteArray, kDeleteSized, kDeleteArraySized,
-  kDeleteNothrow, kDeleteArrayNothrow,
-  kDeleteAligned, kDeleteArrayAligned, kDeleteSizedAligned, kDeleteArraySizedAligned,
-  kDeleteAlignedNothrow, kDeleteArrayAlignedNothrow,
+  kNew,
+  kNewArray,
+  kNewNothrow,
+  kNewArrayNothrow,
+  kNewAligned,
+  kNewArrayAligned,
+  kNewAlignedNothrow,
+  kNewArrayAlignedNothrow,
+  kDelete,
+  kDeleteArray,
+  kDeleteSized,
+  kDeleteArraySized,
+  kDeleteNothrow,
+  kDeleteArrayNothrow,
+  kDeleteAligned,
+  kDeleteArrayAligned,
+  kDeleteSizedAligned,
+  kDeleteArraySizedAligned,
+  kDeleteAlignedNothrow,
+  kDeleteArrayAlignedNothrow,
   kCount,
 };
 inline constexpr size_t kNewFunctions = static_cast<size_t>(NewFunction::kCount);

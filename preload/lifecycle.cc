@@ -65,7 +65,8 @@ bool wanted() {
   sys::readlink("/proc/self/exe", path, sizeof path);
   const char* slash = strrchr(path, '/');
   const char* name = slash == nullptr ? path : slash + 1;
-  if (settings.only != nullptr && *settings.only != '\0' && !listed(settings.only, name)) return false;
+  if (settings.only != nullptr && *settings.only != '\0' && !listed(settings.only, name))
+    return false;
   return !listed(settings.skip, name);
 }
 
@@ -101,8 +102,8 @@ bool decline(const char* why) {
 void announce() {
   if (settings.verbose == 0) return;
   Line line;
-  line << "profiling pid " << uint64_t{header->pid} << " into " << dump_path()
-       << ", heap rate " << settings.heap_rate;
+  line << "profiling pid " << uint64_t{header->pid} << " into " << dump_path() << ", heap rate "
+       << settings.heap_rate;
   line.say();
 }
 

@@ -78,8 +78,8 @@ bool LiveIndex::pop_batch(LiveFreeList& own) {
   do {
     if (static_cast<uint32_t>(top) == 0) return false;
     // May read a row that another thread has taken meanwhile; then the tag has changed.
-    const uint32_t below = batch_below(tables.live.at(static_cast<uint32_t>(top) - 1))
-                               .load(std::memory_order_relaxed);
+    const uint32_t below =
+        batch_below(tables.live.at(static_cast<uint32_t>(top) - 1)).load(std::memory_order_relaxed);
     changed = ((top >> 32) + 1) << 32 | below;
   } while (!batches_.compare_exchange_weak(top, changed, std::memory_order_acquire,
                                            std::memory_order_acquire));
@@ -132,8 +132,10 @@ LiveIndex::Removal LiveIndex::remove(const void* block, LiveRow* copy, uint32_t*
     copy->ticks = live->ticks;
     copy->bucket = live->bucket;
     live->address.store(0, std::memory_order_release);
-    if (previous != nullptr) previous->next = live->next;
-    else first = live->next;
+    if (previous != nullptr)
+      previous->next = live->next;
+    else
+      first = live->next;
   }
   head.store(first, std::memory_order_release);  // (H)
   return link == 0 ? Removal::kNotThere : Removal::kRemoved;

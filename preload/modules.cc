@@ -79,7 +79,7 @@ uint32_t row_if_known(const Object& object) {
 
 // The program headers lie in the object's first page, mapped with its ELF header; anything that
 // looks otherwise is recorded without segment and build id.
-const ElfW(Phdr)* program_headers(const Object& object, size_t* count) {
+const ElfW(Phdr) * program_headers(const Object& object, size_t* count) {
   const auto* ehdr = reinterpret_cast<const ElfW(Ehdr)*>(object.start);
   *count = 0;
   if (memcmp(ehdr->e_ident, ELFMAG, SELFMAG) != 0) return nullptr;
@@ -90,7 +90,7 @@ const ElfW(Phdr)* program_headers(const Object& object, size_t* count) {
   return reinterpret_cast<const ElfW(Phdr)*>(object.start + ehdr->e_phoff);
 }
 
-void read_build_id(const Object& object, const ElfW(Phdr)& notes, ModuleRow* row) {
+void read_build_id(const Object& object, const ElfW(Phdr) & notes, ModuleRow* row) {
   const uintptr_t begin = object.map->l_addr + notes.p_vaddr;
   const uintptr_t end = begin + notes.p_memsz;
   if (begin < object.start || end > object.end || end < begin) return;
@@ -103,8 +103,8 @@ void read_build_id(const Object& object, const ElfW(Phdr)& notes, ModuleRow* row
     if (note->n_type != NT_GNU_BUILD_ID || note->n_namesz != 4 ||
         memcmp(reinterpret_cast<const void*>(name), "GNU", 4) != 0)
       continue;
-    row->build_id_bytes = note->n_descsz < sizeof row->build_id ? note->n_descsz
-                                                                : sizeof row->build_id;
+    row->build_id_bytes =
+        note->n_descsz < sizeof row->build_id ? note->n_descsz : sizeof row->build_id;
     memcpy(row->build_id, reinterpret_cast<const void*>(data), row->build_id_bytes);
     return;
   }
@@ -185,8 +185,7 @@ void close_if_gone(Slot& slot) {
   const uintptr_t start = slot.start.load(std::memory_order_relaxed);
   const uint32_t row = slot.row.load(std::memory_order_relaxed);
   Object now;
-  if (find_object(start, &now) && now.start == start &&
-      now.map == map && same_build_id(now, row))
+  if (find_object(start, &now) && now.start == start && now.map == map && same_build_id(now, row))
     return;
   slot.map.store(nullptr, std::memory_order_release);
   tables.modules.at(row)->unloaded_ticks.store(ticks(), std::memory_order_relaxed);
@@ -203,8 +202,7 @@ bool modules_init() {
 }
 
 bool in_own_library(uintptr_t pc) {
-  return pc >= reinterpret_cast<uintptr_t>(__ehdr_start) &&
-         pc < reinterpret_cast<uintptr_t>(_end);
+  return pc >= reinterpret_cast<uintptr_t>(__ehdr_start) && pc < reinterpret_cast<uintptr_t>(_end);
 }
 bool in_loader(uintptr_t pc) { return pc >= loader.start && pc < loader.end; }
 

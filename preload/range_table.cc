@@ -12,10 +12,9 @@ constinit RangeTable range_table;
 class RangeTable::Lock {
  public:
   explicit Lock(RangeTable& table)
-      : table_(table),
-        held_(table.pool_ != nullptr && spin_until([&] {
-                return !table.locked_.exchange(true, std::memory_order_acquire);
-              })) {}
+      : table_(table), held_(table.pool_ != nullptr && spin_until([&] {
+                               return !table.locked_.exchange(true, std::memory_order_acquire);
+                             })) {}
   ~Lock() {
     if (held_) table_.locked_.store(false, std::memory_order_release);
   }
@@ -42,8 +41,10 @@ void RangeTable::forget() {
 
 uint32_t RangeTable::new_node(Range range, uint32_t mapping) {
   uint32_t number = free_nodes_;
-  if (number != 0) free_nodes_ = node(number).left;
-  else if (nodes_used_ < kMaxRanges) number = ++nodes_used_;
+  if (number != 0)
+    free_nodes_ = node(number).left;
+  else if (nodes_used_ < kMaxRanges)
+    number = ++nodes_used_;
   if (number != 0) node(number) = {range, mapping, 0, 0};
   return number;
 }
@@ -55,8 +56,10 @@ void RangeTable::free_node(uint32_t number) {
 
 uint32_t RangeTable::new_mapping(uint64_t bytes, uint32_t bucket, uint64_t ticks) {
   uint32_t number = free_mappings_;
-  if (number != 0) free_mappings_ = pool_->mappings[number].next_free;
-  else if (mappings_used_ < kMaxRanges) number = ++mappings_used_;
+  if (number != 0)
+    free_mappings_ = pool_->mappings[number].next_free;
+  else if (mappings_used_ < kMaxRanges)
+    number = ++mappings_used_;
   if (number != 0) pool_->mappings[number] = {bytes, ticks, bucket, 0};
   return number;
 }

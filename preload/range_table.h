@@ -44,7 +44,7 @@ class RangeTable {
     uint64_t bytes;
     uint64_t ticks;  // when its mapping was made
     uint32_t bucket;
-    bool is_last;    // of its mapping
+    bool is_last;  // of its mapping
   };
 
   // Empties the table, and gets its memory the first time. False if the kernel has none.

@@ -65,11 +65,11 @@ int boot_pthread_create(unsigned long* thread, const void* attributes, void* (*s
 }  // namespace
 
 constinit RealFunctions real = {
-    boot_malloc,        boot_free,          boot_calloc,  boot_realloc, boot_reallocarray,
-    boot_posix_memalign, boot_aligned_alloc, boot_memalign, boot_valloc,  boot_pvalloc,
-    boot_free_sized,    boot_free_aligned_sized,
-    boot_mmap,          boot_mmap,          boot_munmap,  boot_mremap,  boot_brk,
-    boot_sbrk,          boot_dlclose,       boot_pthread_create};
+    boot_malloc,       boot_free,           boot_calloc,        boot_realloc,
+    boot_reallocarray, boot_posix_memalign, boot_aligned_alloc, boot_memalign,
+    boot_valloc,       boot_pvalloc,        boot_free_sized,    boot_free_aligned_sized,
+    boot_mmap,         boot_mmap,           boot_munmap,        boot_mremap,
+    boot_brk,          boot_sbrk,           boot_dlclose,       boot_pthread_create};
 
 namespace {
 
@@ -111,8 +111,7 @@ void* boot_reallocarray(void* block, size_t count, size_t size) {
 
 int boot_posix_memalign(void** out, size_t alignment, size_t bytes) {
   resolve();
-  if (real.posix_memalign != boot_posix_memalign)
-    return real.posix_memalign(out, alignment, bytes);
+  if (real.posix_memalign != boot_posix_memalign) return real.posix_memalign(out, alignment, bytes);
   *out = arena_alloc(alignment, bytes);
   return *out == nullptr ? ENOMEM : 0;
 }
@@ -244,9 +243,7 @@ void resolve() {
   resolve_state.store(kResolved, std::memory_order_release);
 }
 
-bool in_arena(const void* block) {
-  return block >= arena && block < arena + kArenaBytes;
-}
+bool in_arena(const void* block) { return block >= arena && block < arena + kArenaBytes; }
 
 size_t arena_bytes_behind(const void* block) {
   return static_cast<size_t>(arena + kArenaBytes - static_cast<const char*>(block));

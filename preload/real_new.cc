@@ -15,14 +15,26 @@ extern "C" __attribute__((weak)) int _dl_find_object(void*, dl_find_object*);
 namespace mprof::preload {
 namespace {
 
-constexpr const char* kNames[kNewFunctions] = {
-    "_Znwm", "_Znam", "_ZnwmRKSt9nothrow_t", "_ZnamRKSt9nothrow_t",
-    "_ZnwmSt11align_val_t", "_ZnamSt11align_val_t",
-    "_ZnwmSt11align_val_tRKSt9nothrow_t", "_ZnamSt11align_val_tRKSt9nothrow_t",
-    "_ZdlPv", "_ZdaPv", "_ZdlPvm", "_ZdaPvm", "_ZdlPvRKSt9nothrow_t", "_ZdaPvRKSt9nothrow_t",
-    "_ZdlPvSt11align_val_t", "_ZdaPvSt11align_val_t",
-    "_ZdlPvmSt11align_val_t", "_ZdaPvmSt11align_val_t",
-    "_ZdlPvSt11align_val_tRKSt9nothrow_t", "_ZdaPvSt11align_val_tRKSt9nothrow_t"};
+constexpr const char* kNames[kNewFunctions] = {"_Znwm",
+                                               "_Znam",
+                                               "_ZnwmRKSt9nothrow_t",
+                                               "_ZnamRKSt9nothrow_t",
+                                               "_ZnwmSt11align_val_t",
+                                               "_ZnamSt11align_val_t",
+                                               "_ZnwmSt11align_val_tRKSt9nothrow_t",
+                                               "_ZnamSt11align_val_tRKSt9nothrow_t",
+                                               "_ZdlPv",
+                                               "_ZdaPv",
+                                               "_ZdlPvm",
+                                               "_ZdaPvm",
+                                               "_ZdlPvRKSt9nothrow_t",
+                                               "_ZdaPvRKSt9nothrow_t",
+                                               "_ZdlPvSt11align_val_t",
+                                               "_ZdaPvSt11align_val_t",
+                                               "_ZdlPvmSt11align_val_t",
+                                               "_ZdaPvmSt11align_val_t",
+                                               "_ZdlPvSt11align_val_tRKSt9nothrow_t",
+                                               "_ZdaPvSt11align_val_tRKSt9nothrow_t"};
 
 // Definitions in global scope, looked up once.
 enum : int { kUnknown, kLooking, kKnown };
@@ -123,8 +135,7 @@ void* look_up_in(const link_map* map, const char* name) {
 
 [[gnu::noinline]] void* in_callers_scope(size_t function, uintptr_t caller) {
   dl_find_object found;
-  if (_dl_find_object == nullptr ||
-      _dl_find_object(reinterpret_cast<void*>(caller), &found) != 0)
+  if (_dl_find_object == nullptr || _dl_find_object(reinterpret_cast<void*>(caller), &found) != 0)
     return nullptr;
   Entry& entry = entry_of(found.dlfo_link_map, function);
   if (void* known = read_entry(entry, found.dlfo_link_map)) return known;
@@ -134,8 +145,7 @@ void* look_up_in(const link_map* map, const char* name) {
   void* real_function = look_up_in(found.dlfo_link_map, kNames[function]);
   // dlopen(nullptr), for a caller in the program itself, finds this library first.
   if (in_own_library(reinterpret_cast<uintptr_t>(real_function))) return nullptr;
-  if (real_function != nullptr)
-    write_entry(entry, found.dlfo_link_map, real_function, epoch);
+  if (real_function != nullptr) write_entry(entry, found.dlfo_link_map, real_function, epoch);
   return real_function;
 }
 
@@ -153,8 +163,6 @@ void* real_new_function(NewFunction function, uintptr_t caller) {
   return found;
 }
 
-bool is_counted_here(NewFunction function) {
-  return counted_here[static_cast<size_t>(function)];
-}
+bool is_counted_here(NewFunction function) { return counted_here[static_cast<size_t>(function)]; }
 
 }  // namespace mprof::preload

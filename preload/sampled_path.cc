@@ -32,8 +32,8 @@ void record_allocation(ThreadBlock* thread, uint32_t bucket, const HeapSample& s
   const bool weighted = sample.weight != format::kWeightOne;
   const auto words = static_cast<uint8_t>(weighted ? 4 : 3);
   const uint64_t record[4] = {
-      format::pack_record_word({format::RecordKind::kAlloc, words,
-                                weighted ? format::kWeighted : uint16_t{0}, bucket}),
+      format::pack_record_word(
+          {format::RecordKind::kAlloc, words, weighted ? format::kWeighted : uint16_t{0}, bucket}),
       now, sample.size_bytes, sample.weight};
   thread->profbuf.write(record, words);
 }
@@ -92,8 +92,7 @@ void sample_allocation(ThreadBlock* thread, void* block, size_t bytes, CallSite 
   const HeapSample sample{bytes, format::sample_weight(bytes, heap_rate)};
   const uint32_t stack = capture_stack(thread, site);
   if (stack == kNoRow) return;
-  const uint32_t bucket =
-      find_bucket(format::BucketKind::kHeap, stack, kNoRow, thread->row_number);
+  const uint32_t bucket = find_bucket(format::BucketKind::kHeap, stack, kNoRow, thread->row_number);
   if (bucket == kNoRow || !make_live(thread, block, bucket, sample, now)) return;
   if (!add_allocation(bucket, sample, epoch)) {
     take_out(thread, block);  // else its free would be one without an allocation
@@ -122,7 +121,8 @@ void note_reentry() {
 // The thread's block when a free can be noted here and now. A thread that never allocated a sampled
 // block may free one, so a free registers it, too.
 ThreadBlock* block_for_free() {
-  if (self.inside == 0) [[likely]] return recording() ? own_block() : nullptr;
+  if (self.inside == 0) [[likely]]
+    return recording() ? own_block() : nullptr;
   note_reentry();
   return nullptr;
 }

@@ -48,13 +48,12 @@ inline long write(int fd, const void* data, size_t size) {
   return call(SYS_write, fd, address(data), static_cast<long>(size));
 }
 inline long pwrite(int fd, const void* data, size_t size, size_t offset) {
-  return call(SYS_pwrite64, fd, address(data), static_cast<long>(size),
-              static_cast<long>(offset));
+  return call(SYS_pwrite64, fd, address(data), static_cast<long>(size), static_cast<long>(offset));
 }
 // nullptr on failure.
 inline void* mmap(size_t bytes, int flags, int fd, size_t offset) {
-  const long result = call(SYS_mmap, 0, static_cast<long>(bytes), PROT_READ | PROT_WRITE, flags,
-                           fd, static_cast<long>(offset));
+  const long result = call(SYS_mmap, 0, static_cast<long>(bytes), PROT_READ | PROT_WRITE, flags, fd,
+                           static_cast<long>(offset));
   return is_error(result) ? nullptr : reinterpret_cast<void*>(result);
 }
 inline void munmap(void* memory, size_t bytes) {

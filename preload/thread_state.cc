@@ -164,7 +164,8 @@ void thread_ends(void*) {
 
 ThreadBlock* own_block() {
   ThreadBlock* block = self.block;
-  if (block != nullptr && block->process == process_number) [[likely]] return block;
+  if (block != nullptr && block->process == process_number) [[likely]]
+    return block;
   return register_thread();
 }
 

@@ -40,13 +40,13 @@ struct ThreadState {
   uint64_t steps_until_sample;  // weights.h; the only word that an unsampled malloc touches
   uint64_t random;              // xorshift state; 0 = not seeded
   ThreadBlock* block;
-  uint32_t inside;              // Guard::Why, 0 outside mprof
-  uint32_t row;                 // row + 1 in the thread table of process `process`
+  uint32_t inside;  // Guard::Why, 0 outside mprof
+  uint32_t row;     // row + 1 in the thread table of process `process`
   uint32_t process;
   uint32_t reserved;
-  uintptr_t stack_low;          // known for threads made through the pthread_create hook
+  uintptr_t stack_low;  // known for threads made through the pthread_create hook
   uintptr_t stack_high;
-  uintptr_t forwarded_new;      // see real_new.cc
+  uintptr_t forwarded_new;  // see real_new.cc
 };
 static_assert(sizeof(ThreadState) == 64, "TLS comes out of every thread's stack");
 
@@ -77,9 +77,7 @@ class Guard {
 // Marks the time in which a thread works on a sample; a reader's cut waits for its end.
 class ScopedInside {
  public:
-  explicit ScopedInside(ThreadBlock* block) : inside_(block->row->inside) {
-    change(1);
-  }
+  explicit ScopedInside(ThreadBlock* block) : inside_(block->row->inside) { change(1); }
   ~ScopedInside() { change(1); }
   ScopedInside(const ScopedInside&) = delete;
   ScopedInside& operator=(const ScopedInside&) = delete;

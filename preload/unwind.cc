@@ -269,15 +269,10 @@ void Walker::count_shared() {
 
 bool Walker::find_fp(const Registers& at, const UnwindRule& rule, uintptr_t cfa, uintptr_t& fp) {
   switch (rule.fp_place) {
-    case FpPlace::kSame:
-      fp = at.fp;
-      return true;
-    case FpPlace::kAtCfa:
-      return memory_.load(beside(cfa, rule.fp_offset), fp);
-    case FpPlace::kAtFp:
-      return memory_.load(beside(at.fp, rule.fp_offset), fp);
-    case FpPlace::kLost:
-      break;
+    case FpPlace::kSame: fp = at.fp; return true;
+    case FpPlace::kAtCfa: return memory_.load(beside(cfa, rule.fp_offset), fp);
+    case FpPlace::kAtFp: return memory_.load(beside(at.fp, rule.fp_offset), fp);
+    case FpPlace::kLost: break;
   }
   fp = 0;
   return true;
@@ -294,25 +289,17 @@ StepKind kind_of(const UnwindRule& rule) {
 [[gnu::noinline]] Registers Walker::step_by_rule(Registers at, const UnwindRule& rule) {
   uintptr_t cfa = 0;
   switch (rule.kind) {
-    case RuleKind::kCfaFromSp:
-      cfa = beside(at.sp, rule.cfa_offset);
-      break;
-    case RuleKind::kCfaFromFp:
-      cfa = beside(at.fp, rule.cfa_offset);
-      break;
+    case RuleKind::kCfaFromSp: cfa = beside(at.sp, rule.cfa_offset); break;
+    case RuleKind::kCfaFromFp: cfa = beside(at.fp, rule.cfa_offset); break;
     case RuleKind::kCfaStoredAtFp:
       if (!memory_.load(beside(at.fp, rule.cfa_offset), cfa))
         return finish(at, WalkEnd::kUnreadable);
       break;
-    case RuleKind::kOutermost:
-      return complete(at);
-    case RuleKind::kSignalFrame:
-      return step_over_signal(at);
-    case RuleKind::kNotCovered:
-      return step_without_information(at);
+    case RuleKind::kOutermost: return complete(at);
+    case RuleKind::kSignalFrame: return step_over_signal(at);
+    case RuleKind::kNotCovered: return step_without_information(at);
     case RuleKind::kUnsupported:
-    case RuleKind::kNone:
-      return finish(at, WalkEnd::kUnsupportedRule);
+    case RuleKind::kNone: return finish(at, WalkEnd::kUnsupportedRule);
   }
   if (cfa <= at.sp) return finish(at, WalkEnd::kNotAdvancing);
   Registers caller = {0, cfa, 0};
@@ -373,10 +360,8 @@ bool Walker::may_be_frame(const Registers& at) const {
   EhFrameTable table;
   switch (find_eh_frame(at.pc - 1, table)) {
     case ObjectLookup::kNoObject:
-    case ObjectLookup::kNoTable:
-      return step_without_information(at);
-    case ObjectLookup::kFound:
-      break;
+    case ObjectLookup::kNoTable: return step_without_information(at);
+    case ObjectLookup::kFound: break;
   }
   CfiRow row;
   const CfiStatus status = find_cfi_row(table, at.pc - 1, row);
@@ -398,16 +383,10 @@ bool Walker::may_be_frame(const Registers& at) const {
 
 bool Walker::cfa_of(const Registers& at, const CfiRow& row, uintptr_t& cfa) {
   switch (row.cfa.place) {
-    case Place::kSp:
-      cfa = at.sp + static_cast<uintptr_t>(row.cfa.operand);
-      return true;
-    case Place::kFp:
-      cfa = at.fp + static_cast<uintptr_t>(row.cfa.operand);
-      return true;
-    case Place::kExpression:
-      return evaluate(at, row.cfa, nullptr, cfa);
-    default:
-      return false;
+    case Place::kSp: cfa = at.sp + static_cast<uintptr_t>(row.cfa.operand); return true;
+    case Place::kFp: cfa = at.fp + static_cast<uintptr_t>(row.cfa.operand); return true;
+    case Place::kExpression: return evaluate(at, row.cfa, nullptr, cfa);
+    default: return false;
   }
 }
 
@@ -416,22 +395,15 @@ bool Walker::register_value(const Registers& at, const RowEntry& entry, uintptr_
                             uintptr_t& value) {
   const uintptr_t beside_cfa = cfa + static_cast<uintptr_t>(entry.operand);
   switch (entry.place) {
-    case Place::kSame:
-      return true;
-    case Place::kAtCfa:
-      return memory_.load(beside_cfa, value);
-    case Place::kCfaPlus:
-      value = beside_cfa;
-      return true;
-    case Place::kValExpression:
-      return evaluate(at, entry, &cfa, value);
+    case Place::kSame: return true;
+    case Place::kAtCfa: return memory_.load(beside_cfa, value);
+    case Place::kCfaPlus: value = beside_cfa; return true;
+    case Place::kValExpression: return evaluate(at, entry, &cfa, value);
     case Place::kExpression: {
       uintptr_t address = 0;
       return evaluate(at, entry, &cfa, address) && memory_.load(address, value);
     }
-    default:
-      value = 0;
-      return true;
+    default: value = 0; return true;
   }
 }
 
@@ -465,13 +437,9 @@ bool is_fp_offset(const RowEntry& entry, bool then_deref, int32_t& offset) {
 
 bool set_fp_rule(const RowEntry& entry, UnwindRule& rule) {
   switch (entry.place) {
-    case Place::kSame:
-      rule.fp_place = FpPlace::kSame;
-      return true;
+    case Place::kSame: rule.fp_place = FpPlace::kSame; return true;
     case Place::kUndefined:
-    case Place::kUnsupported:
-      rule.fp_place = FpPlace::kLost;
-      return true;
+    case Place::kUnsupported: rule.fp_place = FpPlace::kLost; return true;
     case Place::kAtCfa:
       rule.fp_place = FpPlace::kAtCfa;
       rule.fp_offset = static_cast<int32_t>(entry.operand);
@@ -479,8 +447,7 @@ bool set_fp_rule(const RowEntry& entry, UnwindRule& rule) {
     case Place::kExpression:
       rule.fp_place = FpPlace::kAtFp;
       return is_fp_offset(entry, false, rule.fp_offset);
-    default:
-      return false;
+    default: return false;
   }
 }
 

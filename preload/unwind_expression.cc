@@ -37,18 +37,10 @@ void ExpressionMachine::pick(uint32_t depth) {
 void ExpressionMachine::push_register(uint64_t reg, int64_t offset) {
   uintptr_t value = 0;
   switch (reg) {
-    case 6:
-      value = at_.fp;
-      break;
-    case 7:
-      value = at_.sp;
-      break;
-    case 16:
-      value = at_.pc - 1;
-      break;
-    default:
-      failed_ = true;
-      return;
+    case 6: value = at_.fp; break;
+    case 7: value = at_.sp; break;
+    case 16: value = at_.pc - 1; break;
+    default: failed_ = true; return;
   }
   push(value + static_cast<uintptr_t>(offset));
 }
@@ -70,62 +62,33 @@ bool ExpressionMachine::step_constant(Code& code, uint8_t opcode) {
     return true;
   }
   switch (opcode) {
-    case 0x03:
-      push(cursor.read<uintptr_t>());
-      return true;
-    case 0x08:
-      push(cursor.read<uint8_t>());
-      return true;
-    case 0x09:
-      push(static_cast<uintptr_t>(intptr_t{cursor.read<int8_t>()}));
-      return true;
-    case 0x0a:
-      push(cursor.read<uint16_t>());
-      return true;
-    case 0x0b:
-      push(static_cast<uintptr_t>(intptr_t{cursor.read<int16_t>()}));
-      return true;
-    case 0x0c:
-      push(cursor.read<uint32_t>());
-      return true;
-    case 0x0d:
-      push(static_cast<uintptr_t>(intptr_t{cursor.read<int32_t>()}));
-      return true;
+    case 0x03: push(cursor.read<uintptr_t>()); return true;
+    case 0x08: push(cursor.read<uint8_t>()); return true;
+    case 0x09: push(static_cast<uintptr_t>(intptr_t{cursor.read<int8_t>()})); return true;
+    case 0x0a: push(cursor.read<uint16_t>()); return true;
+    case 0x0b: push(static_cast<uintptr_t>(intptr_t{cursor.read<int16_t>()})); return true;
+    case 0x0c: push(cursor.read<uint32_t>()); return true;
+    case 0x0d: push(static_cast<uintptr_t>(intptr_t{cursor.read<int32_t>()})); return true;
     case 0x0e:
-    case 0x0f:
-      push(cursor.read<uint64_t>());
-      return true;
-    case 0x10:
-      push(cursor.read_uleb128());
-      return true;
-    case 0x11:
-      push(static_cast<uintptr_t>(cursor.read_sleb128()));
-      return true;
+    case 0x0f: push(cursor.read<uint64_t>()); return true;
+    case 0x10: push(cursor.read_uleb128()); return true;
+    case 0x11: push(static_cast<uintptr_t>(cursor.read_sleb128())); return true;
     case 0x92: {  // bregx
       const uint64_t reg = cursor.read_uleb128();
       push_register(reg, cursor.read_sleb128());
       return true;
     }
-    default:
-      return false;
+    default: return false;
   }
 }
 
 bool ExpressionMachine::step_stack(Code& code, uint8_t opcode) {
   switch (opcode) {
-    case 0x12:
-      pick(0);
-      return true;  // dup
-    case 0x13:
-      pop();
-      return true;  // drop
-    case 0x14:
-      pick(1);
-      return true;  // over
-    case 0x15:
-      pick(code.cursor.read<uint8_t>());
-      return true;  // pick
-    case 0x16: {    // swap
+    case 0x12: pick(0); return true;                            // dup
+    case 0x13: pop(); return true;                              // drop
+    case 0x14: pick(1); return true;                            // over
+    case 0x15: pick(code.cursor.read<uint8_t>()); return true;  // pick
+    case 0x16: {                                                // swap
       const uintptr_t top = pop();
       const uintptr_t second = pop();
       push(top);
@@ -141,37 +104,24 @@ bool ExpressionMachine::step_stack(Code& code, uint8_t opcode) {
       push(second);
       return true;
     }
-    default:
-      return false;
+    default: return false;
   }
 }
 
 bool ExpressionMachine::step_unary(Code& code, uint8_t opcode) {
   switch (opcode) {
-    case 0x96:
-      return true;  // nop
-    case 0x06:
-      push_dereferenced(sizeof(uintptr_t));
-      return true;
-    case 0x94:
-      push_dereferenced(code.cursor.read<uint8_t>());
-      return true;
+    case 0x96: return true;  // nop
+    case 0x06: push_dereferenced(sizeof(uintptr_t)); return true;
+    case 0x94: push_dereferenced(code.cursor.read<uint8_t>()); return true;
     case 0x19: {  // abs
       const uintptr_t value = pop();
       push(static_cast<intptr_t>(value) < 0 ? -value : value);
       return true;
     }
-    case 0x1f:
-      push(-pop());
-      return true;
-    case 0x20:
-      push(~pop());
-      return true;
-    case 0x23:
-      push(pop() + code.cursor.read_uleb128());
-      return true;  // plus_uconst
-    default:
-      return false;
+    case 0x1f: push(-pop()); return true;
+    case 0x20: push(~pop()); return true;
+    case 0x23: push(pop() + code.cursor.read_uleb128()); return true;  // plus_uconst
+    default: return false;
   }
 }
 
@@ -182,12 +132,9 @@ intptr_t as_signed(uintptr_t value) { return static_cast<intptr_t>(value); }
 uintptr_t shifted(uint8_t opcode, uintptr_t value, uintptr_t by) {
   if (by >= 64) return opcode == 0x26 && as_signed(value) < 0 ? ~uintptr_t{0} : 0;
   switch (opcode) {
-    case 0x24:
-      return value << by;
-    case 0x25:
-      return value >> by;
-    default:
-      return static_cast<uintptr_t>(as_signed(value) >> by);
+    case 0x24: return value << by;
+    case 0x25: return value >> by;
+    default: return static_cast<uintptr_t>(as_signed(value) >> by);
   }
 }
 
@@ -202,18 +149,12 @@ bool divide(uint8_t opcode, uintptr_t left, uintptr_t right, uintptr_t& result) 
 
 bool compare(uint8_t opcode, intptr_t left, intptr_t right) {
   switch (opcode) {
-    case 0x29:
-      return left == right;
-    case 0x2a:
-      return left >= right;
-    case 0x2b:
-      return left > right;
-    case 0x2c:
-      return left <= right;
-    case 0x2d:
-      return left < right;
-    default:
-      return left != right;
+    case 0x29: return left == right;
+    case 0x2a: return left >= right;
+    case 0x2b: return left > right;
+    case 0x2c: return left <= right;
+    case 0x2d: return left < right;
+    default: return left != right;
   }
 }
 
@@ -227,36 +168,18 @@ bool ExpressionMachine::step_binary(uint8_t opcode) {
   const uintptr_t left = pop();
   uintptr_t result = 0;
   switch (opcode) {
-    case 0x1a:
-      result = left & right;
-      break;
+    case 0x1a: result = left & right; break;
     case 0x1b:
-    case 0x1d:
-      failed_ |= !divide(opcode, left, right, result);
-      break;
-    case 0x1c:
-      result = left - right;
-      break;
-    case 0x1e:
-      result = left * right;
-      break;
-    case 0x21:
-      result = left | right;
-      break;
-    case 0x22:
-      result = left + right;
-      break;
+    case 0x1d: failed_ |= !divide(opcode, left, right, result); break;
+    case 0x1c: result = left - right; break;
+    case 0x1e: result = left * right; break;
+    case 0x21: result = left | right; break;
+    case 0x22: result = left + right; break;
     case 0x24:
     case 0x25:
-    case 0x26:
-      result = shifted(opcode, left, right);
-      break;
-    case 0x27:
-      result = left ^ right;
-      break;
-    default:
-      result = compare(opcode, as_signed(left), as_signed(right)) ? 1 : 0;
-      break;
+    case 0x26: result = shifted(opcode, left, right); break;
+    case 0x27: result = left ^ right; break;
+    default: result = compare(opcode, as_signed(left), as_signed(right)) ? 1 : 0; break;
   }
   push(result);
   return true;

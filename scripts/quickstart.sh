@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 root=$PWD
 
 sh scripts/install_deps.sh build
-[ -f build/build.ninja ] || meson setup build --buildtype=release -Ddebug=true -Dtests=false
+[ -f build/build.ninja ] || meson setup build -Dtests=false
 ninja -C build -j "$(nproc)"
 
 work=$root/build/quickstart

@@ -12,7 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import harness
 
-RUNS = 200
+# Two standard errors hold the truth in 95.4 % of runs; the share that 200 runs find has itself a
+# standard error of 1.5 %, that of 800 one of 0.7 %: enough to hold it against 94 %.
+RUNS = 800
 FIRST_SEED = 1000
 QUANTITIES = ("alloc_objects", "alloc_bytes", "inuse_objects", "inuse_bytes")
 
@@ -53,10 +55,8 @@ class Accuracy(harness.Case):
         with ThreadPoolExecutor(2) as pool:
             return list(pool.map(self.one_run, range(first, first + count)))
 
-    def test_200_runs(self):
+    def test_seeded_runs(self):
         results = self.run_seeds(FIRST_SEED, RUNS)
-        while len(results) < 4 * RUNS and not all(covers(q, results) for q in QUANTITIES):
-            results += self.run_seeds(FIRST_SEED + len(results), len(results))
         for quantity in QUANTITIES:
             with self.subTest(quantity):
                 self.check(quantity, results)

@@ -75,7 +75,8 @@ typedef void FreeSized(void*, size_t);
 typedef void FreeAlignedSized(void*, size_t, size_t);
 typedef void Free(void*);
 
-// Functions that a C library may or may not have: looked up, as a program would that works with both.
+// Functions that a C library may or may not have: looked up, as a program would that works with
+// both.
 SITE via_free_sized(void* function) {
   void* block = malloc(1616);
   USE(block);
@@ -98,7 +99,8 @@ static void optional_functions(void) {
   void* function = dlsym(RTLD_DEFAULT, "free_sized");
   if (function != NULL) via_free_sized(function), says("via_free_sized", 1, 1616, 0, 0);
   function = dlsym(RTLD_DEFAULT, "free_aligned_sized");
-  if (function != NULL) via_free_aligned_sized(function), says("via_free_aligned_sized", 1, 1728, 0, 0);
+  if (function != NULL)
+    via_free_aligned_sized(function), says("via_free_aligned_sized", 1, 1728, 0, 0);
   function = dlsym(RTLD_DEFAULT, "cfree");
   if (function != NULL) via_cfree(function), says("via_cfree", 1, 1818, 0, 0);
 }

@@ -24,12 +24,12 @@ static void show(const char* call, void* block, size_t size, size_t alignment) {
   errno = 0;
 }
 
-#define SHOW(call, size, alignment)       \
-  do {                                    \
-    errno = 0;                            \
-    void* block = (call);                 \
-    show(#call, block, size, alignment);  \
-    free(block);                          \
+#define SHOW(call, size, alignment)      \
+  do {                                   \
+    errno = 0;                           \
+    void* block = (call);                \
+    show(#call, block, size, alignment); \
+    free(block);                         \
   } while (0)
 
 static void show_posix_memalign(size_t alignment, size_t size) {
@@ -68,7 +68,8 @@ static void show_realloc(void) {
   printf("realloc to the impossible: %s", realloc(block, half) == NULL ? "NULL" : "block");
   printf(" errno=%d\n", errno);
   errno = 0;
-  printf("reallocarray that overflows: %s", reallocarray(block, half, 4) == NULL ? "NULL" : "block");
+  printf("reallocarray that overflows: %s",
+         reallocarray(block, half, 4) == NULL ? "NULL" : "block");
   printf(" errno=%d\n", errno);
   printf("the old block after both: kept=%d\n", holds(block, small, 7));
   block = realloc(block, small * 1000);

@@ -87,8 +87,7 @@ SITE void remaps_to_a_fixed_place(void) {
   char* place = map(2 * kMiB);
   char* memory = map(2 * kMiB);
   memory[kMiB] = 42;
-  void* moved = checked(
-      mremap(memory, 2 * kMiB, 2 * kMiB, MREMAP_MAYMOVE | MREMAP_FIXED, place));
+  void* moved = checked(mremap(memory, 2 * kMiB, 2 * kMiB, MREMAP_MAYMOVE | MREMAP_FIXED, place));
   printf("moved %d content %d\n", moved == place, place[kMiB]);
 }
 SITE void remaps_a_part(void) {

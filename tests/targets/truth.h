@@ -72,11 +72,12 @@ inline void print_site(Output& out, size_t size_bytes, const SiteCounts& counts,
     return static_cast<unsigned long long>(objects * size_bytes);
   };
   const uint64_t live = counts.allocated - counts.freed;
-  out.add("\"%zu\": {\"alloc_objects\": %llu, \"alloc_bytes\": %llu, \"inuse_objects\": %llu, "
-          "\"inuse_bytes\": %llu, \"peak_objects\": %llu, \"peak_bytes\": %llu}%s\n",
-          size_bytes, static_cast<unsigned long long>(counts.allocated), bytes(counts.allocated),
-          static_cast<unsigned long long>(live), bytes(live),
-          static_cast<unsigned long long>(counts.at_peak), bytes(counts.at_peak), last ? "" : ",");
+  out.add(
+      "\"%zu\": {\"alloc_objects\": %llu, \"alloc_bytes\": %llu, \"inuse_objects\": %llu, "
+      "\"inuse_bytes\": %llu, \"peak_objects\": %llu, \"peak_bytes\": %llu}%s\n",
+      size_bytes, static_cast<unsigned long long>(counts.allocated), bytes(counts.allocated),
+      static_cast<unsigned long long>(live), bytes(live),
+      static_cast<unsigned long long>(counts.at_peak), bytes(counts.at_peak), last ? "" : ",");
 }
 
 }  // namespace truth

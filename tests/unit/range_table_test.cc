@@ -95,8 +95,7 @@ TEST_CASE("range table: only the piece with the last byte ends the mapping") {
 
 TEST_CASE("range table: one unmapping takes parts of several mappings") {
   const auto table = make_table();
-  for (uint32_t i = 0; i < 4; ++i)
-    REQUIRE(table->add(pages(i * 10, 8), i, 1) == Outcome::kDone);
+  for (uint32_t i = 0; i < 4; ++i) REQUIRE(table->add(pages(i * 10, 8), i, 1) == Outcome::kDone);
   auto pieces = unmap(*table, pages(4, 30));
   REQUIRE(pieces.size() == 4);
   std::sort(pieces.begin(), pieces.end(), [](auto& a, auto& b) { return a.bucket < b.bucket; });

@@ -708,20 +708,13 @@ TEST_CASE("unwind: garbage registers end the walk without a fault") {
   auto walk = std::make_unique<Walk>();
   const auto any = [&]() -> uintptr_t {
     switch (random() % 7) {
-      case 0:
-        return random();
-      case 1:
-        return here + random() % 4096;
-      case 2:
-        return bounds.high - random() % 64;
-      case 3:
-        return code + random() % 100000;
-      case 4:
-        return ~uintptr_t{0} - random() % 64;
-      case 5:
-        return random() % 64;
-      default:
-        return (here + random() % 65536) & ~uintptr_t{7};
+      case 0: return random();
+      case 1: return here + random() % 4096;
+      case 2: return bounds.high - random() % 64;
+      case 3: return code + random() % 100000;
+      case 4: return ~uintptr_t{0} - random() % 64;
+      case 5: return random() % 64;
+      default: return (here + random() % 65536) & ~uintptr_t{7};
     }
   };
   const Walk empty = {};
@@ -747,18 +740,10 @@ TEST_CASE("unwind: garbage words on the stack end the walk without a fault") {
   for (int i = 0; i < 20000; ++i) {
     for (uintptr_t& word : stack.words) {
       switch (random() % 4) {
-        case 0:
-          word = code + random() % 1000000;
-          break;
-        case 1:
-          word = stack.at(random() % 64);
-          break;
-        case 2:
-          word = reinterpret_cast<uintptr_t>(&walk_fake) + random() % 10000;
-          break;
-        default:
-          word = random();
-          break;
+        case 0: word = code + random() % 1000000; break;
+        case 1: word = stack.at(random() % 64); break;
+        case 2: word = reinterpret_cast<uintptr_t>(&walk_fake) + random() % 10000; break;
+        default: word = random(); break;
       }
     }
     const Walk walk = walk_fake(stack, random() % 60, static_cast<UnwindMode>(random() % 3));
@@ -812,18 +797,10 @@ int random_tree(int depth) {
       continue;
     }
     switch (tree_random() % 4) {
-      case 0:
-        sum += random_tree(depth - 1);
-        break;
-      case 1:
-        sum += random_tree_big(depth - 1);
-        break;
-      case 2:
-        sum += random_tree_alloca(depth - 1);
-        break;
-      default:
-        sum += random_tree_aligned(depth - 1);
-        break;
+      case 0: sum += random_tree(depth - 1); break;
+      case 1: sum += random_tree_big(depth - 1); break;
+      case 2: sum += random_tree_alloca(depth - 1); break;
+      default: sum += random_tree_aligned(depth - 1); break;
     }
   }
   asm volatile("" : "+r"(sum));
