@@ -83,7 +83,7 @@ install_missing() {
 
 build_release() {
   if [ ! -f "$build/build.ninja" ]; then
-    meson setup "$build" "$root" --buildtype=release >&2
+    meson setup "$build" "$root" >&2
   fi
   if [ -n "$library" ]; then
     ninja -C "$build" bench-programs >&2

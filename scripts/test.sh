@@ -71,7 +71,7 @@ if clang-format --version | grep -q 'version 14\.'; then
 fi
 
 plain=(--buildtype=debugoptimized -Dtests=true)
-sanitized=(--buildtype=debugoptimized -Dtests=true -Db_lundef=false)
+sanitized=(--buildtype=debug -Doptimization=1 -Dtests=true -Db_lundef=false)
 step 'build' build build-test "${plain[@]}" || finish
 run_suites build-test unit abi stress fuzz
 run_suites build-test e2e

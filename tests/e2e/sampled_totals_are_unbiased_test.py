@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""At 512 KiB, over 200 seeded runs, the estimates have no bias and their standard errors are true.
-
-Even a perfect estimator has the truth inside two standard errors in 95.4 % of runs only, and so by
-chance in less than 94 % of 200 runs about one time in eight. When that happens the number of runs is
-doubled, twice at most, and the same bound holds for all of them.
-"""
+"""At 512 KiB, over many seeded runs, the estimates have no bias and their standard errors are true."""
 
 import json
 import statistics
