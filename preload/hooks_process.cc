@@ -4,6 +4,8 @@
 // unloaded libraries keep their names.
 #include <pthread.h>
 
+#include <atomic>
+
 #include "preload/lifecycle.h"
 #include "preload/modules.h"
 #include "preload/real.h"
@@ -14,11 +16,26 @@ using namespace mprof::preload;  // the functions below are libc's names, outsid
 
 namespace {
 
+// What a new thread is to do. Not from malloc: freed by the new thread, the block would stay in its
+// cache, and what it grows there would be grown under the lock of another thread's arena.
 struct Start {
+  std::atomic<bool> taken;
   void* (*function)(void*);
   void* argument;
   size_t stack_bytes;
 };
+Start starts[256];
+
+// nullptr when that many threads are on their way at once.
+Start* take_start() {
+  for (Start& start : starts)
+    if (!start.taken.load(std::memory_order_relaxed) &&
+        !start.taken.exchange(true, std::memory_order_acquire))
+      return &start;
+  return nullptr;
+}
+
+void give_start(Start* start) { start->taken.store(false, std::memory_order_release); }
 
 // glibc puts a thread's control block at the top of its stack, above every frame, and its mapping
 // is at least as large as the stack size asked for. One page is left out at the low end for what
@@ -32,10 +49,12 @@ void note_stack(size_t stack_bytes) {
 }
 
 void* run_thread(void* argument) {
-  const Start start = *static_cast<Start*>(argument);
-  real.free(argument);
-  note_stack(start.stack_bytes);
-  return start.function(start.argument);  // a tail call: no frame of ours stays on the stack
+  auto* start = static_cast<Start*>(argument);
+  void* (*function)(void*) = start->function;
+  void* functions_argument = start->argument;
+  note_stack(start->stack_bytes);
+  give_start(start);
+  return function(functions_argument);  // a tail call: no frame of ours stays on the stack
 }
 
 size_t stack_bytes_of(const pthread_attr_t* attributes) {
@@ -57,11 +76,13 @@ extern "C" {
 
 MPROF_EXPORT int pthread_create(pthread_t* thread, const pthread_attr_t* attributes,
                                 void* (*function)(void*), void* argument) noexcept {
-  auto* start = static_cast<Start*>(real.malloc(sizeof(Start)));
+  Start* start = take_start();
   if (start == nullptr) return real.pthread_create(thread, attributes, function, argument);
-  *start = {function, argument, stack_bytes_of(attributes)};
+  start->function = function;
+  start->argument = argument;
+  start->stack_bytes = stack_bytes_of(attributes);
   const int error = real.pthread_create(thread, attributes, run_thread, start);
-  if (error != 0) real.free(start);
+  if (error != 0) give_start(start);
   return error;
 }
 

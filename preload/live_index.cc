@@ -111,6 +111,19 @@ bool LiveIndex::insert(uint32_t row, const void* block) {
   return true;
 }
 
+bool LiveIndex::contains(const void* block) const {
+  std::atomic<uint32_t>& head = head_of(block);
+  if (head.load(std::memory_order_relaxed) == 0) return false;
+  uint32_t first;
+  if (!lock_chain(head, kLocked, &first)) return true;
+  uint32_t link = first;
+  while (link != 0 && tables.live.at(link - 1)->address.load(std::memory_order_relaxed) !=
+                          reinterpret_cast<uintptr_t>(block))
+    link = tables.live.at(link - 1)->next;
+  head.store(first, std::memory_order_release);  // (H)
+  return link != 0;
+}
+
 LiveIndex::Removal LiveIndex::remove(const void* block, LiveRow* copy, uint32_t* row) {
   std::atomic<uint32_t>& head = head_of(block);
   // An empty chain needs no lock: an insert of this block happened before its free.

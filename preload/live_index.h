@@ -38,6 +38,10 @@ class LiveIndex {
   // Publishes `row`, filled but for address and next.
   bool insert(uint32_t row, const void* block);
 
+  // Whether the block is in the table. Only for a block that the caller owns: then the answer
+  // holds.
+  [[nodiscard]] bool contains(const void* block) const;
+
   enum class Removal { kNotThere, kRemoved, kBusy };
   // Takes the block's row out and copies it; the caller gives the row back.
   Removal remove(const void* block, format::LiveRow* copy, uint32_t* row);

@@ -118,13 +118,20 @@ void note_reentry() {
   if (self.inside == Guard::kAtWork) count_lost(Lost::kReentered);
 }
 
-// The thread's block when a free can be noted here and now. A thread that never allocated a sampled
-// block may free one, so a free registers it, too.
-ThreadBlock* block_for_free() {
+// The thread's block when a free can be noted here and now.
+ThreadBlock* own_block_outside() {
   if (self.inside == 0) [[likely]]
     return recording() ? own_block() : nullptr;
   note_reentry();
   return nullptr;
+}
+
+// The same before the free of `block`. A thread that never allocated a sampled block may free one,
+// and is registered then; but not for a block that only looks like one to the filter.
+ThreadBlock* block_for_free_of(const void* block) {
+  if (self.block == nullptr && self.inside == 0 && recording() && !live_index.contains(block))
+    return nullptr;
+  return own_block_outside();
 }
 
 }  // namespace
@@ -148,7 +155,7 @@ void on_alloc(void* block, size_t bytes, CallSite site) {
 
 bool on_free(void* block) {
   if (in_arena(block)) return false;
-  ThreadBlock* thread = block_for_free();
+  ThreadBlock* thread = block_for_free_of(block);
   if (thread == nullptr) return true;
   const Guard guard(Guard::kAtWork);
   const ScopedInside inside(thread);
@@ -158,7 +165,7 @@ bool on_free(void* block) {
 }
 
 Detached detach(void* block) {
-  ThreadBlock* thread = block_for_free();
+  ThreadBlock* thread = block_for_free_of(block);
   if (thread == nullptr) return {};
   const Guard guard(Guard::kAtWork);
   const ScopedInside inside(thread);
@@ -167,7 +174,7 @@ Detached detach(void* block) {
 
 void finish_free(const Detached& detached) {
   if (!detached.is_sampled) return;
-  ThreadBlock* thread = block_for_free();
+  ThreadBlock* thread = own_block_outside();
   if (thread == nullptr || detached.process != process_number) return;
   const Guard guard(Guard::kAtWork);
   const ScopedInside inside(thread);
@@ -176,7 +183,7 @@ void finish_free(const Detached& detached) {
 
 void reattach(void* block, const Detached& detached) {
   if (!detached.is_sampled) return;
-  ThreadBlock* thread = block_for_free();
+  ThreadBlock* thread = own_block_outside();
   if (thread == nullptr || detached.process != process_number) return;
   const Guard guard(Guard::kAtWork);
   const ScopedInside inside(thread);
