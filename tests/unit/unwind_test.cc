@@ -384,7 +384,9 @@ TEST_CASE("unwind: a timer interrupts code at any instruction") {
   const itimerval off = {};
   setitimer(ITIMER_REAL, &off, nullptr);
   signal(SIGALRM, SIG_IGN);
+#ifndef __SANITIZE_THREAD__  // which runs handlers later, from frames of its own
   CHECK(used->signal_frames >= used->captures);
+#endif
   CHECK(used->wrong_frames <= used->captures / 50);
   CHECK(used->wrong_repeats == 0);
   CHECK(used->wrong_shares == 0);
