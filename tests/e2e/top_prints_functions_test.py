@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`mprof top`: flat, cum, function and place, sorted and cut as asked."""
 
+import re
+
 import harness
 
 
@@ -11,8 +13,10 @@ class Top(harness.Case):
         self.dump = self.only_dump()
 
     def functions(self, *options):
+        """The rows of the table: lines that begin with two values and their shares."""
         lines = self.mprof_ok("top", self.dump, *options).stdout.splitlines()
-        return [line for line in lines if "truth::site<" in line or "main" in line or "work" in line]
+        rows = [line for line in lines if re.match(r"\s*\S+( [kMG]i?B)?\s+[\d.]+%", line)]
+        return [line for line in rows if "truth::site<" in line or "main" in line or "work" in line]
 
     def test_in_use(self):
         rows = self.functions()
