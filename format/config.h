@@ -15,21 +15,27 @@
 namespace mprof::format {
 
 inline constexpr uint64_t kDefaultHeapRate = 524288;
+inline constexpr uint64_t kDefaultBlockRateNs = 100000;
+inline constexpr uint64_t kMaxBlockRateNs = 3600000000000;  // an hour
+inline constexpr uint32_t kDefaultMutexFraction = 1024;
+inline constexpr uint32_t kMaxMutexFraction = 1u << 20;
 inline constexpr uint32_t kDefaultStackDepth = 64;
 inline constexpr uint32_t kMaxStackDepth = 256;
 inline constexpr const char* kDefaultOut = "%e.%p.mprof";
 
 struct Settings {
-  const char* out = kDefaultOut;              // MPROF_OUT
-  uint64_t heap_rate = kDefaultHeapRate;      // MPROF_HEAP_RATE
-  uint32_t stack_depth = kDefaultStackDepth;  // MPROF_STACK_DEPTH
-  UnwindMode unwind = UnwindMode::kAuto;      // MPROF_UNWIND
-  bool mmap = false;                          // MPROF_MMAP
-  bool drain = false;                         // MPROF_DRAIN
-  const char* only = nullptr;                 // MPROF_ONLY
-  const char* skip = nullptr;                 // MPROF_SKIP
-  uint32_t verbose = 0;                       // MPROF_VERBOSE
-  uint64_t seed = 0;                          // MPROF_SEED, 0 = random
+  const char* out = kDefaultOut;                    // MPROF_OUT
+  uint64_t heap_rate = kDefaultHeapRate;            // MPROF_HEAP_RATE
+  uint64_t block_rate_ns = kDefaultBlockRateNs;     // MPROF_BLOCK_RATE
+  uint32_t mutex_fraction = kDefaultMutexFraction;  // MPROF_MUTEX_FRACTION
+  uint32_t stack_depth = kDefaultStackDepth;        // MPROF_STACK_DEPTH
+  UnwindMode unwind = UnwindMode::kAuto;            // MPROF_UNWIND
+  bool mmap = false;                                // MPROF_MMAP
+  bool drain = false;                               // MPROF_DRAIN
+  const char* only = nullptr;                       // MPROF_ONLY
+  const char* skip = nullptr;                       // MPROF_SKIP
+  uint32_t verbose = 0;                             // MPROF_VERBOSE
+  uint64_t seed = 0;                                // MPROF_SEED, 0 = random
 };
 
 // What every front end shows about a setting.
@@ -44,6 +50,11 @@ inline constexpr SettingInfo kSettings[] = {
      "where the dump goes"},
     {"MPROF_HEAP_RATE", "bytes, 0 to 1099511627776; suffix k, M or G allowed", "524288",
      "mean bytes between heap samples; 1 = every allocation, 0 = off"},
+    {"MPROF_BLOCK_RATE", "nanoseconds, 0 to 3600000000000", "100000",
+     "waits this long or longer are all recorded, shorter ones with a chance by their length; "
+     "1 = every wait, 0 = off"},
+    {"MPROF_MUTEX_FRACTION", "0 to 1048576", "1024",
+     "contention of a busy lock is watched down to 1/n of the time; 1 = all of it, 0 = off"},
     {"MPROF_STACK_DEPTH", "1 to 256", "64", "frames kept of each stack, from the leaf"},
     {"MPROF_UNWIND", "auto, fp or dwarf", "auto",
      "auto: unwind tables, frame pointers where there are none; fp: frame pointers; dwarf: tables"},
@@ -112,6 +123,12 @@ constexpr bool apply_setting(Settings& settings, const char* variable, const cha
   const auto is = [variable](const char* name) { return text_equal(variable, name); };
   if (is("MPROF_OUT")) return is_out_pattern(value) && (settings.out = value, true);
   if (is("MPROF_HEAP_RATE")) return parse_number(value, kMaxHeapRate, &settings.heap_rate);
+  if (is("MPROF_BLOCK_RATE")) return parse_number(value, kMaxBlockRateNs, &settings.block_rate_ns);
+  if (is("MPROF_MUTEX_FRACTION")) {
+    if (!parse_number(value, kMaxMutexFraction, &number)) return false;
+    settings.mutex_fraction = static_cast<uint32_t>(number);
+    return true;
+  }
   if (is("MPROF_STACK_DEPTH")) {
     if (!parse_number(value, kMaxStackDepth, &number) || number == 0) return false;
     settings.stack_depth = static_cast<uint32_t>(number);

@@ -24,7 +24,7 @@
 namespace mprof::format {
 
 inline constexpr uint64_t kDumpMagic = 0x0a706d7564706d89;  // "\x89mpdump\n"
-inline constexpr uint32_t kDumpVersion = 1;
+inline constexpr uint32_t kDumpVersion = 2;
 inline constexpr size_t kCacheLine = 64;
 inline constexpr size_t kPageBytes = 4096;
 inline constexpr uint32_t kNoRow = 0xffffffff;
@@ -35,6 +35,7 @@ static_assert(std::atomic<uint32_t>::is_always_lock_free, "usable in signal hand
 enum class TableId : uint32_t {
   kStackNodes,   // StackNode, stack_table.h
   kBuckets,      // BucketRow, bucket.h
+  kCounts,       // CountRow, count_bucket.h
   kLive,         // LiveRow, live_table.h
   kThreads,      // ThreadRow, thread_table.h
   kModules,      // ModuleRow, module_table.h
@@ -80,13 +81,16 @@ enum class Lost : uint32_t {
   kNoThreadState,  // no memory for a thread's own block
   kFreeContended,  // a free that found its row locked: the block was shown live until reused
   kAfterEnd,       // a sample after the clean end that needed a row that was not there
+  kNoProfbuf,      // an event of a thread that got no profbuf; the totals have it
+  kWaitContended,  // a wait or release that found mprof's own table of waiters locked
   kCount,
 };
 inline constexpr size_t kLostReasons = static_cast<size_t>(Lost::kCount);
 inline constexpr const char* kLostNames[kLostReasons] = {
     "table full",     "re-entered from a signal handler",
     "row contended",  "no thread state",
-    "free contended", "after the end"};
+    "free contended", "after the end",
+    "no profbuf",     "wait table contended"};
 
 enum class UnwindMode : uint32_t { kAuto, kFramePointer, kDwarf };
 
@@ -125,6 +129,9 @@ struct DumpHeader {
   ClockPoint clock_last;
   // Settings in force.
   uint64_t heap_rate_bytes;
+  uint64_t block_rate_ns;
+  uint32_t mutex_fraction;
+  uint32_t reserved2;
   uint32_t stack_depth_frames;
   UnwindMode unwind;
   uint32_t mmap_profiled;

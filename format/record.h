@@ -9,6 +9,7 @@
 //   kAlloc        bucket row    size, [weight]                 a sampled block was allocated
 //   kFree         bucket row    size, alloc ticks, [weight]    a sampled block was freed
 //   kLost         -             count                          that many records were dropped here
+//   kCounted      count row     value, [weight]                an event of a count bucket
 //
 // `weight` (weights.h) is there when kWeighted is set; otherwise it is exactly one block. A kFree
 // whose weight is kBytesOnly gives back a part of a mapping that goes on.
@@ -18,7 +19,7 @@
 
 namespace mprof::format {
 
-enum class RecordKind : uint8_t { kNone = 0, kThread, kAlloc, kFree, kLost, kCount };
+enum class RecordKind : uint8_t { kNone = 0, kThread, kAlloc, kFree, kLost, kCounted, kCount };
 inline constexpr uint32_t kMaxRecordWords = 8;
 inline constexpr uint16_t kWeighted = 1;
 
@@ -46,6 +47,7 @@ constexpr uint32_t expected_words(RecordKind kind, uint16_t flags) {
     case RecordKind::kAlloc: return 3 + weight_words;
     case RecordKind::kFree: return 4 + weight_words;
     case RecordKind::kLost: return 3;
+    case RecordKind::kCounted: return 3 + weight_words;
     default: return 0;
   }
 }

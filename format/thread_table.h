@@ -17,6 +17,8 @@ struct ThreadRow {
   char name[16];                    // as prctl(PR_GET_NAME) had it when last looked at
   uint64_t start_ticks;             // first seen
   std::atomic<uint64_t> end_ticks;  // 0 = not ended, or not seen to end
+  uint32_t creation;                // row + 1 in the count table of who made it; 0 = not seen
+  uint32_t reserved;
   alignas(kCacheLine) std::atomic<uint64_t> inside;
   std::atomic<uint64_t> samples;  // allocations sampled
   std::atomic<uint64_t> sampled_frees;

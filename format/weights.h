@@ -12,6 +12,9 @@
 // Variance of the estimate (Horvitz-Thompson): the sum over samples of value^2 (1 - p) / p^2,
 // that is, per sample, w (w - 1) blocks^2 and s^2 w (w - 1) bytes^2.
 //
+// Waits (block profile) are sampled by their length instead, see wait_weight(); how busy locks are
+// thinned out for the mutex profile is in docs/sampling.md.
+//
 // The functions are own code because the target links libc only (exp and log live in libm).
 #pragma once
 
@@ -71,12 +74,25 @@ constexpr uint64_t sample_weight(uint64_t size_bytes, uint64_t rate_bytes) {
   return static_cast<uint64_t>(static_cast<double>(kWeightOne) / p + 0.5);
 }
 
-// Bytes that it stands for: size * weight, rounded; of a part with kBytesOnly, its size.
-constexpr uint64_t weighted_bytes(uint64_t size_bytes, uint64_t weight) {
-  if (weight == kBytesOnly) return size_bytes;
+// What a value stands for: value * weight, rounded.
+constexpr uint64_t weighted_value(uint64_t value, uint64_t weight) {
   __extension__ using Wide = unsigned __int128;
-  const Wide product = static_cast<Wide>(size_bytes) * weight;
+  const Wide product = static_cast<Wide>(value) * weight;
   return static_cast<uint64_t>((product + kWeightOne / 2) >> kWeightFractionBits);
+}
+
+// The bytes of a block; of a part with kBytesOnly, its size.
+constexpr uint64_t weighted_bytes(uint64_t size_bytes, uint64_t weight) {
+  return weight == kBytesOnly ? size_bytes : weighted_value(size_bytes, weight);
+}
+
+// A wait of d ticks is recorded always if d >= rate, else with chance d / rate, and then stands
+// for rate / d waits: so both the number of waits and their time are unbiased.
+constexpr uint64_t wait_weight(uint64_t ticks, uint64_t rate_ticks) {
+  if (ticks >= rate_ticks || ticks == 0) return kWeightOne;
+  return static_cast<uint64_t>(static_cast<double>(kWeightOne) * static_cast<double>(rate_ticks) /
+                                   static_cast<double>(ticks) +
+                               0.5);
 }
 
 // w (w - 1), the factor of both variances.
@@ -91,6 +107,7 @@ constexpr uint64_t draw_distance(uint64_t random, uint64_t rate_bytes) {
   return static_cast<uint64_t>(-natural_log(uniform) * static_cast<double>(rate_bytes));
 }
 
+static_assert(wait_weight(50, 200) == 4 * kWeightOne && wait_weight(200, 200) == kWeightOne);
 static_assert(sample_weight(100, 1) == kWeightOne);
 static_assert(sample_weight(4 << 20, 524288) < kWeightOne + 32);
 static_assert(weighted_bytes(1000, kWeightOne) == 1000);
