@@ -51,15 +51,12 @@ struct TableShape {
   uint32_t row_bytes;
   uint32_t first_rows;
 };
-constexpr TableShape kShapes[kTables] = {{sizeof(format::StackNode), 16384},
-                                         {sizeof(format::BucketRow), 1024},
-                                         {sizeof(format::LiveRow), 4096},
-                                         {sizeof(format::ThreadRow), 256},
-                                         {sizeof(format::ModuleRow), 128},
-                                         {sizeof(format::LabelRow), 256},
-                                         {1, 65536},
-                                         {sizeof(format::ProfbufHead), 64},
-                                         {1, 0 /* kFirstProfbufs of the chosen size */}};
+constexpr TableShape kShapes[kTables] = {
+    {sizeof(format::StackNode), 16384}, {sizeof(format::BucketRow), 1024},
+    {sizeof(format::CountRow), 512},    {sizeof(format::LiveRow), 4096},
+    {sizeof(format::ThreadRow), 256},   {sizeof(format::ModuleRow), 128},
+    {sizeof(format::LabelRow), 256},    {1, 65536},
+    {sizeof(format::ProfbufHead), 64},  {1, 0 /* kFirstProfbufs of the chosen size */}};
 constexpr uint32_t kFirstProfbufs = 4;
 
 // Room for a second or so between two visits of the drainer at default rates; an exact profile
@@ -80,33 +77,31 @@ size_t chunk_bytes(const TableDirectory& directory, uint32_t chunk) {
                   kPageBytes);
 }
 
+// The one list of tables: `use` is called with each one's id and the table.
+template <class Use>
+void for_each_table(Use&& use) {
+  use(TableId::kStackNodes, tables.stack_nodes);
+  use(TableId::kBuckets, tables.buckets);
+  use(TableId::kCounts, tables.counts);
+  use(TableId::kLive, tables.live);
+  use(TableId::kThreads, tables.threads);
+  use(TableId::kModules, tables.modules);
+  use(TableId::kLabels, tables.labels);
+  use(TableId::kStrings, tables.strings);
+  use(TableId::kProfbufs, tables.profbufs);
+  use(TableId::kProfbufData, tables.profbuf_data);
+}
+
 void attach(TableId id, uint32_t chunk, void* rows) {
-  switch (id) {
-    case TableId::kStackNodes: return tables.stack_nodes.attach(chunk, rows);
-    case TableId::kBuckets: return tables.buckets.attach(chunk, rows);
-    case TableId::kLive: return tables.live.attach(chunk, rows);
-    case TableId::kThreads: return tables.threads.attach(chunk, rows);
-    case TableId::kModules: return tables.modules.attach(chunk, rows);
-    case TableId::kLabels: return tables.labels.attach(chunk, rows);
-    case TableId::kStrings: return tables.strings.attach(chunk, rows);
-    case TableId::kProfbufs: return tables.profbufs.attach(chunk, rows);
-    case TableId::kProfbufData: return tables.profbuf_data.attach(chunk, rows);
-    case TableId::kCount: return;
-  }
+  for_each_table([&](TableId each, auto& table) {
+    if (each == id) table.attach(chunk, rows);
+  });
 }
 
 TableDirectory& directory_of(TableId id) { return header->tables[static_cast<size_t>(id)]; }
 
 void reset_tables() {
-  tables.stack_nodes.reset(&directory_of(TableId::kStackNodes));
-  tables.buckets.reset(&directory_of(TableId::kBuckets));
-  tables.live.reset(&directory_of(TableId::kLive));
-  tables.threads.reset(&directory_of(TableId::kThreads));
-  tables.modules.reset(&directory_of(TableId::kModules));
-  tables.labels.reset(&directory_of(TableId::kLabels));
-  tables.strings.reset(&directory_of(TableId::kStrings));
-  tables.profbufs.reset(&directory_of(TableId::kProfbufs));
-  tables.profbuf_data.reset(&directory_of(TableId::kProfbufData));
+  for_each_table([](TableId id, auto& table) { table.reset(&directory_of(id)); });
 }
 
 const char zeros[kPageBytes] = {};
@@ -221,6 +216,8 @@ void fill_identity(const char* executable) {
 
 void fill_settings(const format::Settings& settings) {
   header->heap_rate_bytes = settings.heap_rate;
+  header->block_rate_ns = settings.block_rate_ns;
+  header->mutex_fraction = settings.mutex_fraction;
   header->stack_depth_frames = settings.stack_depth;
   header->unwind = settings.unwind;
   header->mmap_profiled = settings.mmap ? 1 : 0;
@@ -379,15 +376,7 @@ void abandon_dump() {
 
 void freeze_tables() {
   ended.store(true, std::memory_order_relaxed);
-  tables.stack_nodes.freeze();
-  tables.buckets.freeze();
-  tables.live.freeze();
-  tables.threads.freeze();
-  tables.modules.freeze();
-  tables.labels.freeze();
-  tables.strings.freeze();
-  tables.profbufs.freeze();
-  tables.profbuf_data.freeze();
+  for_each_table([](TableId, auto& table) { table.freeze(); });
 }
 
 void cut_dump() {

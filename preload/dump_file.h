@@ -13,6 +13,7 @@
 
 #include "format/bucket.h"
 #include "format/config.h"
+#include "format/count_bucket.h"
 #include "format/label_table.h"
 #include "format/live_table.h"
 #include "format/module_table.h"
@@ -26,6 +27,7 @@ namespace mprof::preload {
 struct Tables {
   format::Table<format::StackNode> stack_nodes;
   format::Table<format::BucketRow> buckets;
+  format::Table<format::CountRow> counts;
   format::Table<format::LiveRow> live;
   format::Table<format::ThreadRow> threads;
   format::Table<format::ModuleRow> modules;

@@ -1,28 +1,43 @@
 // SPDX-License-Identifier: Apache-2.0
-// Threads and libraries: pthread_create, so that a thread's stack bounds are known without asking
-// libc for them (pthread_getattr_np allocates and locks), and dlclose, so that addresses of
-// unloaded libraries keep their names.
+// Threads and libraries: pthread_create and thrd_create, for the threadcreate profile and so that a
+// thread's stack bounds are known without asking libc for them (pthread_getattr_np allocates and
+// locks); pthread_setname_np, for names; and dlclose, so that addresses of unloaded libraries keep
+// their names.
 #include <pthread.h>
+#include <threads.h>
 
 #include <atomic>
 
+#include "preload/clock.h"
+#include "preload/counts.h"
+#include "preload/dump_file.h"
+#include "preload/labels.h"
 #include "preload/lifecycle.h"
 #include "preload/modules.h"
 #include "preload/real.h"
+#include "preload/real_locks.h"
 #include "preload/rule_cache.h"
-#include "preload/thread_state.h"
+#include "preload/stacks.h"
+#include "preload/thread_start.h"
 
 using namespace mprof::preload;  // the functions below are libc's names, outside any namespace
+using mprof::format::kNoRow;
 
 namespace {
 
 // What a new thread is to do. Not from malloc: freed by the new thread, the block would stay in its
 // cache, and what it grows there would be grown under the lock of another thread's arena.
-struct Start {
-  std::atomic<bool> taken;
+struct Task {
   void* (*function)(void*);
+  thrd_start_t c11_function;
   void* argument;
   size_t stack_bytes;
+  uint32_t row;  // in the thread table
+  uint32_t process;
+};
+struct Start {
+  std::atomic<bool> taken;
+  Task task;
 };
 Start starts[256];
 
@@ -48,13 +63,23 @@ void note_stack(size_t stack_bytes) {
   self.stack_high = top;
 }
 
-void* run_thread(void* argument) {
+Task begin_thread(void* argument) {
   auto* start = static_cast<Start*>(argument);
-  void* (*function)(void*) = start->function;
-  void* functions_argument = start->argument;
-  note_stack(start->stack_bytes);
+  const Task task = start->task;
   give_start(start);
-  return function(functions_argument);  // a tail call: no frame of ours stays on the stack
+  note_stack(task.stack_bytes);
+  if (task.row != kNoRow) take_row(task.row, task.process);
+  return task;
+}
+
+void* run_thread(void* argument) {
+  const Task task = begin_thread(argument);
+  return task.function(task.argument);  // a tail call: no frame of ours stays on the stack
+}
+
+int run_c11_thread(void* argument) {
+  const Task task = begin_thread(argument);
+  return task.c11_function(task.argument);
 }
 
 size_t stack_bytes_of(const pthread_attr_t* attributes) {
@@ -70,19 +95,74 @@ size_t stack_bytes_of(const pthread_attr_t* attributes) {
   return bytes;
 }
 
+// The row of the threadcreate profile that this thread counts in; kNoRow if none.
+uint32_t creation_of(const void* function, const void* argument, CallSite site) {
+  if (self.inside != 0 || !ready_to_sample()) return kNoRow;
+  const ErrnoGuard keep_errno;
+  ThreadBlock* thread = own_block();
+  if (thread == nullptr) return kNoRow;
+  const Guard guard(Guard::kAtWork);
+  const ScopedInside inside(thread);
+  const uint32_t stack = capture_stack(thread, site);
+  if (stack == kNoRow) return kNoRow;
+  const uint32_t labels = with_address(kNoRow, LabelName::kStart, start_of(function, argument));
+  return find_count(mprof::format::CountKind::kThreadCreate, stack, labels, thread->row_number);
+}
+
+void count_creation(uint32_t creation) {
+  if (self.inside != 0 || !recording()) return;
+  const ErrnoGuard keep_errno;
+  ThreadBlock* thread = own_block();
+  if (thread == nullptr) return;
+  const Guard guard(Guard::kAtWork);
+  const ScopedInside inside(thread);
+  add_count(thread, creation, {0, mprof::format::kWeightOne}, ticks());
+}
+
+// Makes a thread by `create(start)`; there may be no Start for it.
+template <class Create>
+[[gnu::always_inline]] inline int create_thread(const void* function, const Task& task,
+                                                CallSite site, Create&& create) {
+  const uint32_t creation = creation_of(function, task.argument, site);
+  Start* start = take_start();
+  if (start != nullptr) {
+    start->task = task;
+    start->task.process = process_number;
+    start->task.row = creation == kNoRow ? kNoRow : make_row_for_new_thread(creation);
+  }
+  const int error = create(start);
+  if (error != 0 && start != nullptr) give_start(start);
+  if (error == 0 && creation != kNoRow) count_creation(creation);
+  return error;
+}
+
+const void* code(void* (*function)(void*)) { return reinterpret_cast<const void*>(function); }
+const void* code(thrd_start_t function) { return reinterpret_cast<const void*>(function); }
+
 }  // namespace
 
 extern "C" {
 
 MPROF_EXPORT int pthread_create(pthread_t* thread, const pthread_attr_t* attributes,
                                 void* (*function)(void*), void* argument) noexcept {
-  Start* start = take_start();
-  if (start == nullptr) return real.pthread_create(thread, attributes, function, argument);
-  start->function = function;
-  start->argument = argument;
-  start->stack_bytes = stack_bytes_of(attributes);
-  const int error = real.pthread_create(thread, attributes, run_thread, start);
-  if (error != 0) give_start(start);
+  const Task task{function, nullptr, argument, stack_bytes_of(attributes), 0, 0};
+  return create_thread(code(function), task, MPROF_CALL_SITE(), [=](Start* start) {
+    return start == nullptr ? real.pthread_create(thread, attributes, function, argument)
+                            : real.pthread_create(thread, attributes, run_thread, start);
+  });
+}
+
+MPROF_EXPORT int thrd_create(thrd_t* thread, thrd_start_t function, void* argument) {
+  const Task task{nullptr, function, argument, stack_bytes_of(nullptr), 0, 0};
+  return create_thread(code(function), task, MPROF_CALL_SITE(), [=](Start* start) {
+    return start == nullptr ? real_locks.thrd_create(thread, function, argument)
+                            : real_locks.thrd_create(thread, run_c11_thread, start);
+  });
+}
+
+MPROF_EXPORT int pthread_setname_np(pthread_t thread, const char* name) noexcept {
+  const int error = real_locks.pthread_setname_np(thread, name);
+  if (error == 0 && pthread_equal(thread, pthread_self()) != 0 && recording()) note_name();
   return error;
 }
 

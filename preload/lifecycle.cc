@@ -7,14 +7,18 @@
 
 #include "format/config.h"
 #include "preload/clock.h"
+#include "preload/contention.h"
+#include "preload/counts.h"
 #include "preload/dump_file.h"
 #include "preload/filter.h"
+#include "preload/labels.h"
 #include "preload/launch_drain.h"
 #include "preload/live_index.h"
 #include "preload/low.h"
 #include "preload/modules.h"
 #include "preload/range_table.h"
 #include "preload/real.h"
+#include "preload/real_locks.h"
 #include "preload/rule_cache.h"
 #include "preload/sampler.h"
 #include "preload/stacks.h"
@@ -89,7 +93,15 @@ uint32_t live_heads(uint64_t rate) { return is_exact(rate) ? 1u << 20 : 1u << 14
 
 bool init_tables() {
   return stacks_init() && live_index.init(live_heads(settings.heap_rate)) && threads_init() &&
-         rule_cache_init() && (!settings.mmap || range_table.init());
+         rule_cache_init() && (!settings.mmap || range_table.init()) && labels_init() &&
+         counts_init() && wait_table_init(settings.mutex_fraction, settings.block_rate_ns == 1);
+}
+
+// The thread that is there already; its maker is the process's.
+void count_first_thread() {
+  const uint32_t row =
+      find_count(format::CountKind::kThreadCreate, format::kNoRow, format::kNoRow, 0);
+  if (row != format::kNoRow) add_count_only(row, {0, format::kWeightOne});
 }
 
 bool decline(const char* why) {
@@ -114,6 +126,7 @@ void seed() {
 
 bool start_recording() {
   resolve();
+  resolve_locks();
   read_settings();
   if (!wanted()) return false;
   if (!modules_init()) return decline("needs glibc 2.35 or newer");
@@ -126,13 +139,16 @@ bool start_recording() {
     return decline("no memory for the tables");
   }
   std::atomic_ref(header->anonymous_bytes)
-      .fetch_add(stacks_index_bytes() + live_index.bytes() + range_table.bytes(),
+      .fetch_add(stacks_index_bytes() + live_index.bytes() + range_table.bytes() +
+                     labels_index_bytes() + counts_index_bytes() + wait_table_bytes(),
                  std::memory_order_relaxed);
+  count_first_thread();
   const char* allocator = allocator_path();
   header->allocator_name = add_string(allocator, static_cast<uint32_t>(strlen(allocator) + 1));
   if (is_exact(settings.heap_rate)) filter_mark_all();
   seed();
   heap_rate = settings.heap_rate;
+  contention_init(settings.block_rate_ns, settings.mutex_fraction);
   return true;
 }
 

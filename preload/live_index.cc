@@ -98,6 +98,32 @@ bool lock_chain(std::atomic<uint32_t>& head, uint32_t locked_bit, uint32_t* link
   });
 }
 
+// Where a block's row is in a locked chain; `live` is null if it is not there.
+struct Place {
+  LiveRow* live;
+  LiveRow* previous;
+  uint32_t row;
+};
+
+Place place_in_chain(uint32_t link, const void* block) {
+  const auto address = reinterpret_cast<uintptr_t>(block);
+  LiveRow* previous = nullptr;
+  while (link != 0) {
+    LiveRow* live = tables.live.at(link - 1);
+    if (live->address.load(std::memory_order_relaxed) == address) return {live, previous, link - 1};
+    previous = live;
+    link = live->next;
+  }
+  return {nullptr, nullptr, kNoRow};
+}
+
+void copy_values(const LiveRow& from, LiveRow* to) {
+  to->size_bytes = from.size_bytes;
+  to->weight = from.weight;
+  to->ticks = from.ticks;
+  to->bucket = from.bucket;
+}
+
 }  // namespace
 
 bool LiveIndex::insert(uint32_t row, const void* block) {
@@ -112,16 +138,19 @@ bool LiveIndex::insert(uint32_t row, const void* block) {
 }
 
 bool LiveIndex::contains(const void* block) const {
+  format::LiveRow unused;
+  return find(block, &unused) != Found::kNo;
+}
+
+LiveIndex::Found LiveIndex::find(const void* block, LiveRow* copy) const {
   std::atomic<uint32_t>& head = head_of(block);
-  if (head.load(std::memory_order_relaxed) == 0) return false;
+  if (head.load(std::memory_order_relaxed) == 0) return Found::kNo;
   uint32_t first;
-  if (!lock_chain(head, kLocked, &first)) return true;
-  uint32_t link = first;
-  while (link != 0 && tables.live.at(link - 1)->address.load(std::memory_order_relaxed) !=
-                          reinterpret_cast<uintptr_t>(block))
-    link = tables.live.at(link - 1)->next;
+  if (!lock_chain(head, kLocked, &first)) return Found::kBusy;
+  const Place place = place_in_chain(first, block);
+  if (place.live != nullptr) copy_values(*place.live, copy);
   head.store(first, std::memory_order_release);  // (H)
-  return link != 0;
+  return place.live == nullptr ? Found::kNo : Found::kYes;
 }
 
 LiveIndex::Removal LiveIndex::remove(const void* block, LiveRow* copy, uint32_t* row) {
@@ -130,28 +159,19 @@ LiveIndex::Removal LiveIndex::remove(const void* block, LiveRow* copy, uint32_t*
   if (head.load(std::memory_order_relaxed) == 0) return Removal::kNotThere;
   uint32_t link;
   if (!lock_chain(head, kLocked, &link)) return Removal::kBusy;
-  const auto address = reinterpret_cast<uintptr_t>(block);
   uint32_t first = link;
-  LiveRow* previous = nullptr;
-  LiveRow* live = nullptr;
-  for (; link != 0; previous = live, link = live->next) {
-    live = tables.live.at(link - 1);
-    if (live->address.load(std::memory_order_relaxed) == address) break;
-  }
-  if (link != 0) {
-    *row = link - 1;
-    copy->size_bytes = live->size_bytes;
-    copy->weight = live->weight;
-    copy->ticks = live->ticks;
-    copy->bucket = live->bucket;
-    live->address.store(0, std::memory_order_release);
-    if (previous != nullptr)
-      previous->next = live->next;
+  const Place place = place_in_chain(first, block);
+  if (place.live != nullptr) {
+    *row = place.row;
+    copy_values(*place.live, copy);
+    place.live->address.store(0, std::memory_order_release);
+    if (place.previous != nullptr)
+      place.previous->next = place.live->next;
     else
-      first = live->next;
+      first = place.live->next;
   }
   head.store(first, std::memory_order_release);  // (H)
-  return link == 0 ? Removal::kNotThere : Removal::kRemoved;
+  return place.live == nullptr ? Removal::kNotThere : Removal::kRemoved;
 }
 
 }  // namespace mprof::preload

@@ -42,6 +42,10 @@ class LiveIndex {
   // holds.
   [[nodiscard]] bool contains(const void* block) const;
 
+  // The values of a block's row. For a block that the caller does not own, as of a moment ago.
+  enum class Found { kNo, kYes, kBusy };
+  Found find(const void* block, format::LiveRow* copy) const;
+
   enum class Removal { kNotThere, kRemoved, kBusy };
   // Takes the block's row out and copies it; the caller gives the row back.
   Removal remove(const void* block, format::LiveRow* copy, uint32_t* row);

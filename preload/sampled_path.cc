@@ -35,7 +35,7 @@ void record_allocation(ThreadBlock* thread, uint32_t bucket, const HeapSample& s
       format::pack_record_word(
           {format::RecordKind::kAlloc, words, weighted ? format::kWeighted : uint16_t{0}, bucket}),
       now, sample.size_bytes, sample.weight};
-  thread->profbuf.write(record, words);
+  write_event(thread, record, words);
 }
 
 void record_free(ThreadBlock* thread, const Detached& freed, uint64_t now) {
@@ -45,7 +45,7 @@ void record_free(ThreadBlock* thread, const Detached& freed, uint64_t now) {
       format::pack_record_word({format::RecordKind::kFree, words,
                                 weighted ? format::kWeighted : uint16_t{0}, freed.bucket}),
       now, freed.sample.size_bytes, freed.alloc_ticks, freed.sample.weight};
-  thread->profbuf.write(record, words);
+  write_event(thread, record, words);
 }
 
 // The block enters the live table before the totals, so that whoever frees it finds it.

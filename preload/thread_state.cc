@@ -108,14 +108,24 @@ void attach_profbuf(ThreadBlock* block) {
   block->row->profbuf.store(number + 1, std::memory_order_relaxed);
 }
 
+void publish_row(uint32_t number) {
+  format::ThreadRow* row = tables.threads.at(number);
+  row->start_ticks = ticks();
+  row->tid.store(static_cast<uint32_t>(sys::gettid()), std::memory_order_release);
+  header->threads_seen.fetch_add(1, std::memory_order_relaxed);
+}
+
+// Its destructor is called with any value but null, so the row's own address will do. A key beyond
+// the first 32 makes libc allocate: not here, where an allocator may hold its locks.
+void call_back_at_end(void* value) {
+  if (end_key_made && end_key < 32) pthread_setspecific(end_key, value);
+}
+
 uint32_t make_row() {
   const uint32_t number = claim_row(tables.threads, format::TableId::kThreads);
   if (number == kNoRow) return kNoRow;
-  format::ThreadRow* row = tables.threads.at(number);
-  row->start_ticks = ticks();
-  sys::prctl(PR_GET_NAME, row->name);
-  row->tid.store(static_cast<uint32_t>(sys::gettid()), std::memory_order_release);
-  header->threads_seen.fetch_add(1, std::memory_order_relaxed);
+  sys::prctl(PR_GET_NAME, tables.threads.at(number)->name);
+  publish_row(number);
   return number;
 }
 
@@ -141,24 +151,37 @@ uint32_t make_row() {
   block->free_rows = {};
   attach_profbuf(block);
   self.block = block;
-  if (end_key_made) pthread_setspecific(end_key, block);
+  call_back_at_end(block);
   update_clock();
   return block;
 }
 
-// Runs in each pass over a thread's keys in which it has a block: later destructors may allocate
-// again, then the thread registers again and this runs once more.
-void thread_ends(void*) {
-  ThreadBlock* block = self.block;
-  if (block == nullptr || block->process != process_number || header == nullptr) return;
-  const Guard guard(Guard::kAtWork);
+void give_up_block(ThreadBlock* block) {
   self.block = nullptr;
   live_index.give_all(block->free_rows);
-  block->row->end_ticks.store(ticks(), std::memory_order_relaxed);
+  delist(block->condition_wait);
+  delist(block->lock_wait);
   if (block->profbuf_head != nullptr)
     block->profbuf_head->owner.store(0, std::memory_order_release);
-  give_block(block);
+  // A node that could not be taken out is still looked at by releasers: the block is left to them.
+  if (block->condition_wait.object == nullptr && block->lock_wait.object == nullptr)
+    give_block(block);
 }
+
+// Runs in each pass over a thread's keys in which it has a value: later destructors may allocate
+// again, then the thread registers again and this runs once more.
+void thread_ends(void*) {
+  if (header == nullptr || self.row == 0 || self.process != process_number) return;
+  const Guard guard(Guard::kAtWork);
+  note_name();
+  tables.threads.at(self.row - 1)->end_ticks.store(ticks(), std::memory_order_relaxed);
+  ThreadBlock* block = self.block;
+  if (block != nullptr && block->process == process_number) give_up_block(block);
+}
+
+// Rows of threads that never have a sample, for their names and starts; a program that makes
+// threads without end must not fill the disk with them.
+constexpr uint64_t kMostRowsAhead = 1 << 14;
 
 }  // namespace
 
@@ -167,6 +190,33 @@ ThreadBlock* own_block() {
   if (block != nullptr && block->process == process_number) [[likely]]
     return block;
   return register_thread();
+}
+
+void write_event(ThreadBlock* thread, const uint64_t* record, uint32_t words) {
+  if (!thread->profbuf.write(record, words) && thread->profbuf_head == nullptr)
+    count_lost(format::Lost::kNoProfbuf);
+}
+
+uint32_t make_row_for_new_thread(uint32_t creation) {
+  if (tables.threads.used() >= kMostRowsAhead) return kNoRow;
+  const uint32_t number = claim_row(tables.threads, format::TableId::kThreads);
+  if (number != kNoRow) tables.threads.at(number)->creation = creation + 1;
+  return number;
+}
+
+void take_row(uint32_t row, uint32_t process) {
+  if (process != process_number || header == nullptr) return;
+  self.row = row + 1;
+  self.process = process;
+  const Guard guard(Guard::kAtWork);
+  publish_row(row);
+  note_name();
+  call_back_at_end(&self);
+}
+
+void note_name() {
+  if (header != nullptr && self.row != 0 && self.process == process_number)
+    sys::prctl(PR_GET_NAME, tables.threads.at(self.row - 1)->name);
 }
 
 bool threads_init() {
@@ -188,6 +238,7 @@ void note_main_stack() {
 
 void forget_threads() {
   ++process_number;
+  wait_table_forget();
   free_blocks = nullptr;  // their contents belong to the parent's dump
   blocks_locked.store(false, std::memory_order_relaxed);
 }

@@ -14,6 +14,7 @@
 #include "preload/live_index.h"
 #include "preload/low.h"
 #include "preload/unwind.h"
+#include "preload/wait_table.h"
 
 namespace mprof::preload {
 
@@ -26,6 +27,9 @@ struct ThreadBlock {
   format::ProfbufHead* profbuf_head;
   format::ProfbufWriter profbuf;
   LiveFreeList free_rows;
+  WaitNode lock_wait;  // for a lock, also the one that a condition's wait takes again
+  WaitNode condition_wait;
+  uint32_t events;
   // The last two walks, and the stack nodes of the last one, outermost first.
   uint32_t current_walk;
   uint32_t walk_module_epoch;
@@ -43,8 +47,8 @@ struct ThreadState {
   uint32_t inside;  // Guard::Why, 0 outside mprof
   uint32_t row;     // row + 1 in the thread table of process `process`
   uint32_t process;
-  uint32_t reserved;
-  uintptr_t stack_low;  // known for threads made through the pthread_create hook
+  uint32_t wait_random;  // xorshift state of the block profile; 0 = not seeded
+  uintptr_t stack_low;   // known for threads made through the pthread_create hook
   uintptr_t stack_high;
   uintptr_t forwarded_new;  // see real_new.cc
 };
@@ -57,6 +61,16 @@ extern uint32_t process_number;
 
 // The block of this thread, registered in the current dump; nullptr if there is no memory.
 ThreadBlock* own_block();
+
+// One record to the thread's profbuf; what is dropped is counted.
+void write_event(ThreadBlock* thread, const uint64_t* record, uint32_t words);
+
+// The row of a thread that is about to be made by this one; kNoRow if it gets none now.
+uint32_t make_row_for_new_thread(uint32_t creation);
+// At the start of that thread.
+void take_row(uint32_t row, uint32_t process);
+// This thread has a new name.
+void note_name();
 
 // Keeps hooks from sampling what happens below them in this thread.
 class Guard {

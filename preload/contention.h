@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// The slow half of the lock hooks: timing a wait, charging a release, recording both.
+//
+// Block     Each wait that the hooks see is timed; docs/sampling.md says which ones are recorded.
+// Mutex     A waiter for a lock enlists in the wait table; a release that finds somebody there is
+//           charged, with the releaser's stack, after the real release.
+// Called by preload/hooks_mutex.cc, hooks_rwlock.cc, hooks_wait.cc. Threads: any. Signals: a
+// handler that interrupted its own thread in here goes straight to the real function. Allocates:
+// rows of the dump. Blocks: no. errno: kept.
+#pragma once
+
+#include "preload/stacks.h"
+#include "preload/wait_table.h"
+
+namespace mprof::preload {
+
+// Ready before the first wait is seen.
+void contention_init(uint64_t block_rate_ns, uint32_t mutex_fraction);
+// Whether anything is recorded at all; hooks pass through otherwise.
+extern bool contention_on;
+
+// Lives in the frame of a hook's slow half. If the thread leaves that frame by cancellation or
+// longjmp, the wait is not recorded.
+struct Wait {
+  format::WaitKind kind;
+  const void* object;
+  CallSite site;
+  uint64_t start_ticks;  // 0: not timed
+  WaitNode* node;        // where it is enlisted
+  uint32_t serial;
+  uint32_t process;
+};
+
+// Before the real call. `is_lock`: a release of `object` may be charged for this wait.
+void begin_wait(Wait& wait, bool is_lock);
+// After it. `waited`: false when the call failed at once, without a wait.
+void end_wait(Wait& wait, bool waited);
+
+// A release, in two halves around the real one.
+struct Release {
+  const void* lock;
+  uint64_t now;
+  Charge charge;
+  bool is_charged;
+};
+Release begin_release(const void* lock);
+void end_release(const Release& release, CallSite site);
+
+// The same for a lock that several can hold: between the two no other thread releases it. False:
+// nothing was begun.
+bool begin_shared_release(const void* lock);
+Release charge_shared_release(const void* lock, bool is_last);
+void end_shared_release(const Release& release, CallSite site);
+
+// A wait for a condition is two waits: until the signal, and for the mutex.
+struct ConditionWait {
+  Wait wait;
+  const void* mutex;
+  bool is_enlisted;
+};
+void begin_condition_wait(ConditionWait& wait);
+// `overshoot_ns`: how long after its deadline a wait that timed out came back; else 0.
+void end_condition_wait(ConditionWait& wait, bool timed_out, uint64_t overshoot_ns);
+void note_signal(const void* condition, bool all);
+
+// True outside mprof and while there is a dump.
+bool may_record();
+
+}  // namespace mprof::preload

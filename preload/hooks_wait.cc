@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+// Waits that are no locks: conditions, semaphores, barriers, the end of a thread, raw futexes.
+//
+// pthread_cond_*, sem_*wait and pthread_*join are cancellation points: a thread that is cancelled
+// in one is unwound through the hook's frame, which holds nothing that would have to be undone.
+#include <errno.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+
+#include "preload/lock_hook.h"
+#include "preload/low.h"
+#include "preload/real_locks.h"
+
+using namespace mprof::preload;  // the functions below are libc's names, outside any namespace
+using mprof::format::WaitKind;
+
+namespace {
+
+// Nanoseconds since a deadline, 0 before it.
+uint64_t ns_past(clockid_t clock, const timespec& deadline) {
+  timespec now;
+  clock_gettime(clock, &now);
+  const int64_t ns = (now.tv_sec - deadline.tv_sec) * 1000000000 + (now.tv_nsec - deadline.tv_nsec);
+  return ns > 0 ? static_cast<uint64_t>(ns) : 0;
+}
+
+// A wait for a condition gives its mutex up, which may let others in, and takes it again.
+template <class Call, class Overshoot>
+[[gnu::always_inline]] inline int wait_for_condition(const void* condition,
+                                                     const pthread_mutex_t* mutex, CallSite site,
+                                                     Call&& call, int timed_out,
+                                                     Overshoot&& overshoot_ns) {
+  if (!contention_on) return call();
+  if (is_watched(mutex) && is_last_unlock(mutex)) end_release(begin_release(mutex), site);
+  ConditionWait wait;
+  wait.wait.kind = WaitKind::kCond;
+  wait.wait.object = condition;
+  wait.wait.site = site;
+  wait.mutex = mutex;
+  begin_condition_wait(wait);
+  const int error = call();
+  const bool late = error == timed_out;
+  end_condition_wait(wait, late, late ? overshoot_ns() : 0);
+  return error;
+}
+
+constexpr int kNever = -1;
+uint64_t no_overshoot() { return 0; }
+
+// pthread_condattr_setclock(): bit 1 of __wrefs.
+clockid_t clock_of(const pthread_cond_t* condition) {
+  return (condition->__data.__wrefs & 2) != 0 ? CLOCK_MONOTONIC : CLOCK_REALTIME;
+}
+
+const pthread_mutex_t* mutex_of(const mtx_t* mutex) {
+  return reinterpret_cast<const pthread_mutex_t*>(mutex);
+}
+
+// errno tells: EINVAL came at once.
+bool semaphore_was_waited_for(int result) { return result == 0 || errno != EINVAL; }
+
+template <class Call>
+[[gnu::always_inline]] inline int wait_for_semaphore(sem_t* semaphore, CallSite site, Call&& call) {
+  return timed_wait(WaitKind::kSemaphore, semaphore, site, false, call, semaphore_was_waited_for);
+}
+
+// libc's sem_wait acts upon a cancellation even if it need not wait.
+bool take_at_once(sem_t* semaphore) {
+  real_locks.pthread_testcancel();
+  const int before = errno;
+  if (real_locks.sem_trywait(semaphore) == 0) return true;
+  errno = before;
+  return false;
+}
+
+[[gnu::noinline]] int sem_wait_busy(sem_t* semaphore) {
+  return wait_for_semaphore(semaphore, MPROF_CALL_SITE(),
+                            [=] { return real_locks.sem_wait(semaphore); });
+}
+[[gnu::noinline]] int sem_timedwait_busy(sem_t* semaphore, const timespec* deadline) {
+  return wait_for_semaphore(semaphore, MPROF_CALL_SITE(),
+                            [=] { return real_locks.sem_timedwait(semaphore, deadline); });
+}
+[[gnu::noinline]] int sem_clockwait_busy(sem_t* semaphore, clockid_t clock,
+                                         const timespec* deadline) {
+  return wait_for_semaphore(semaphore, MPROF_CALL_SITE(),
+                            [=] { return real_locks.sem_clockwait(semaphore, clock, deadline); });
+}
+
+bool join_has_waited(int error) { return error == 0 || error == ETIMEDOUT; }
+
+template <class Call>
+[[gnu::always_inline]] inline int wait_for_end(CallSite site, Call&& call) {
+  return timed_wait(WaitKind::kJoin, nullptr, site, false, call, join_has_waited);
+}
+
+[[gnu::noinline]] int join_running(pthread_t thread, void** result) {
+  return wait_for_end(MPROF_CALL_SITE(), [=] { return real_locks.pthread_join(thread, result); });
+}
+[[gnu::noinline]] int timedjoin_running(pthread_t thread, void** result, const timespec* deadline) {
+  return wait_for_end(MPROF_CALL_SITE(),
+                      [=] { return real_locks.pthread_timedjoin_np(thread, result, deadline); });
+}
+[[gnu::noinline]] int clockjoin_running(pthread_t thread, void** result, clockid_t clock,
+                                        const timespec* deadline) {
+  return wait_for_end(MPROF_CALL_SITE(), [=] {
+    return real_locks.pthread_clockjoin_np(thread, result, clock, deadline);
+  });
+}
+[[gnu::noinline]] int thrd_join_running(thrd_t thread, int* result) {
+  return wait_for_end(MPROF_CALL_SITE(), [=] { return real_locks.thrd_join(thread, result); });
+}
+
+bool is_futex_wait(long operation) {
+  switch (operation & FUTEX_CMD_MASK) {
+    case FUTEX_WAIT:
+    case FUTEX_WAIT_BITSET:
+    case FUTEX_WAIT_REQUEUE_PI:
+    case FUTEX_LOCK_PI:
+    case FUTEX_LOCK_PI2: return true;
+    default: return false;
+  }
+}
+
+// EAGAIN: the word had changed, there was nothing to wait for.
+bool futex_has_waited(long result) { return result == 0 || errno == ETIMEDOUT || errno == EINTR; }
+
+}  // namespace
+
+extern "C" {
+
+MPROF_EXPORT int pthread_cond_wait(pthread_cond_t* condition, pthread_mutex_t* mutex) {
+  return wait_for_condition(
+      condition, mutex, MPROF_CALL_SITE(),
+      [=] { return real_locks.pthread_cond_wait(condition, mutex); }, kNever, no_overshoot);
+}
+
+MPROF_EXPORT int pthread_cond_timedwait(pthread_cond_t* condition, pthread_mutex_t* mutex,
+                                        const timespec* deadline) {
+  return wait_for_condition(
+      condition, mutex, MPROF_CALL_SITE(),
+      [=] { return real_locks.pthread_cond_timedwait(condition, mutex, deadline); }, ETIMEDOUT,
+      [=] { return ns_past(clock_of(condition), *deadline); });
+}
+
+MPROF_EXPORT int pthread_cond_clockwait(pthread_cond_t* condition, pthread_mutex_t* mutex,
+                                        clockid_t clock, const timespec* deadline) {
+  return wait_for_condition(
+      condition, mutex, MPROF_CALL_SITE(),
+      [=] { return real_locks.pthread_cond_clockwait(condition, mutex, clock, deadline); },
+      ETIMEDOUT, [=] { return ns_past(clock, *deadline); });
+}
+
+MPROF_EXPORT int pthread_cond_signal(pthread_cond_t* condition) noexcept {
+  if (is_watched(condition)) note_signal(condition, false);
+  return real_locks.pthread_cond_signal(condition);
+}
+
+MPROF_EXPORT int pthread_cond_broadcast(pthread_cond_t* condition) noexcept {
+  if (is_watched(condition)) note_signal(condition, true);
+  return real_locks.pthread_cond_broadcast(condition);
+}
+
+MPROF_EXPORT int cnd_wait(cnd_t* condition, mtx_t* mutex) {
+  return wait_for_condition(
+      condition, mutex_of(mutex), MPROF_CALL_SITE(),
+      [=] { return real_locks.cnd_wait(condition, mutex); }, kNever, no_overshoot);
+}
+
+MPROF_EXPORT int cnd_timedwait(cnd_t* condition, mtx_t* mutex, const timespec* deadline) {
+  return wait_for_condition(
+      condition, mutex_of(mutex), MPROF_CALL_SITE(),
+      [=] { return real_locks.cnd_timedwait(condition, mutex, deadline); }, thrd_timedout,
+      [=] { return ns_past(CLOCK_REALTIME, *deadline); });
+}
+
+MPROF_EXPORT int cnd_signal(cnd_t* condition) {
+  if (is_watched(condition)) note_signal(condition, false);
+  return real_locks.cnd_signal(condition);
+}
+
+MPROF_EXPORT int cnd_broadcast(cnd_t* condition) {
+  if (is_watched(condition)) note_signal(condition, true);
+  return real_locks.cnd_broadcast(condition);
+}
+
+MPROF_EXPORT int sem_wait(sem_t* semaphore) {
+  if (take_at_once(semaphore)) return 0;
+  return sem_wait_busy(semaphore);
+}
+
+MPROF_EXPORT int sem_timedwait(sem_t* semaphore, const timespec* deadline) {
+  if (is_deadline(deadline) && take_at_once(semaphore)) return 0;
+  return sem_timedwait_busy(semaphore, deadline);
+}
+
+MPROF_EXPORT int sem_clockwait(sem_t* semaphore, clockid_t clock, const timespec* deadline) {
+  if (is_wait_clock(clock) && is_deadline(deadline) && take_at_once(semaphore)) return 0;
+  return sem_clockwait_busy(semaphore, clock, deadline);
+}
+
+// The last one to come, who is told so, has not waited.
+MPROF_EXPORT int pthread_barrier_wait(pthread_barrier_t* barrier) noexcept {
+  return timed_wait(
+      WaitKind::kBarrier, barrier, MPROF_CALL_SITE(), false,
+      [=] { return real_locks.pthread_barrier_wait(barrier); },
+      [](int result) { return result == 0; });
+}
+
+MPROF_EXPORT int pthread_join(pthread_t thread, void** result) {
+  const int error = real_locks.pthread_tryjoin_np(thread, result);
+  return error == EBUSY ? join_running(thread, result) : error;
+}
+
+MPROF_EXPORT int pthread_timedjoin_np(pthread_t thread, void** result, const timespec* deadline) {
+  return timedjoin_running(thread, result, deadline);
+}
+
+MPROF_EXPORT int pthread_clockjoin_np(pthread_t thread, void** result, clockid_t clock,
+                                      const timespec* deadline) {
+  return clockjoin_running(thread, result, clock, deadline);
+}
+
+MPROF_EXPORT int thrd_join(thrd_t thread, int* result) { return thrd_join_running(thread, result); }
+
+// Reached from syscall() below, with its arguments where they are.
+[[gnu::visibility("hidden")]] long mprof_futex(long number, long address, long operation, long c,
+                                               long d, long e, long f) {
+  const auto call = [=] { return real_locks.syscall(number, address, operation, c, d, e, f); };
+  if (!is_futex_wait(operation)) return call();
+  return timed_wait(WaitKind::kFutex, reinterpret_cast<const void*>(address), MPROF_CALL_SITE(),
+                    false, call, futex_has_waited);
+}
+
+// Any other call goes on without a trace: some of them return twice, or on another stack.
+static_assert(SYS_futex == 202);
+[[gnu::naked]] MPROF_EXPORT long syscall(long, ...) noexcept {
+  asm("cmpq $202, %%rdi\n\t"
+      "je mprof_futex\n\t"
+      "jmp *%c0+mprof_real_locks(%%rip)"
+      :
+      : "i"(offsetof(RealLocks, syscall)));
+}
+
+}  // extern "C"

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the lock hooks have in common: a wait around a real call, a release around another.
+//
+// A hook's fast half tries (only "busy" is contention; every other answer is the program's) and
+// jumps to a slow half, whose frame then stands where the hook's would: its caller is the program.
+//
+// The layouts of pthread_mutex_t and pthread_rwlock_t that are read here are part of glibc's ABI.
+#pragma once
+
+#include <pthread.h>
+#include <time.h>
+
+#include "preload/contention.h"
+#include "preload/single_thread.h"
+
+namespace mprof::preload {
+
+// Runs `call` as a wait for `object`; `has_waited(result)`: it did not fail at once.
+template <class Call, class HasWaited>
+[[gnu::always_inline]] inline auto timed_wait(format::WaitKind kind, const volatile void* object,
+                                              CallSite site, bool is_lock, Call&& call,
+                                              HasWaited&& has_waited) {
+  Wait wait;
+  wait.kind = kind;
+  wait.object = const_cast<const void*>(object);
+  wait.site = site;
+  begin_wait(wait, is_lock);
+  const auto result = call();
+  end_wait(wait, has_waited(result));
+  return result;
+}
+
+// Runs `call`, which releases `lock` if it gives 0.
+template <class Call>
+[[gnu::always_inline]] inline int charged_release(const volatile void* lock, CallSite site,
+                                                  Call&& call) {
+  const Release release = begin_release(const_cast<const void*>(lock));
+  const int error = call();
+  if (error == 0) end_release(release, site);
+  return error;
+}
+
+// libc checks these before it looks at the lock, and so before any attempt of ours.
+inline bool is_deadline(const timespec* time) {
+  return time->tv_nsec >= 0 && time->tv_nsec < 1000000000;
+}
+inline bool is_wait_clock(clockid_t clock) {
+  return clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC;
+}
+
+inline constexpr int kProcessShared = 128;  // in __kind
+
+// Nobody can hold the mutex but this thread: libc then leaves its atomics out, a trylock does not.
+[[gnu::always_inline]] inline bool is_alone_with(const pthread_mutex_t* mutex) {
+  return single_threaded() && (mutex->__data.__kind & kProcessShared) == 0;
+}
+
+// Whether an unlock gives the mutex up: not the inner ones of a recursive mutex.
+inline bool is_last_unlock(const pthread_mutex_t* mutex) {
+  return (mutex->__data.__kind & 3) != PTHREAD_MUTEX_RECURSIVE_NP || mutex->__data.__count <= 1;
+}
+
+}  // namespace mprof::preload

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// libc's functions for locks, conditions and waits, and syscall(): what the lock hooks forward to.
+//
+// Every pointer is valid from the first instruction on: it starts at a stand-in that looks the
+// real function up. pthread_cond_* have two versions on x86-64, of which dlsym may give the one
+// with the layout of 2002; so these are asked for by version.
+//
+// Threads: any. Signals: safe once resolved. Allocates: no.
+#pragma once
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <threads.h>
+#include <time.h>
+
+namespace mprof::preload {
+
+// X(result, name, version, parameters...); version: nullptr for the default one.
+#define MPROF_LOCK_FUNCTIONS(X)                                                              \
+  X(int, pthread_mutex_lock, nullptr, pthread_mutex_t*)                                      \
+  X(int, pthread_mutex_trylock, nullptr, pthread_mutex_t*)                                   \
+  X(int, pthread_mutex_timedlock, nullptr, pthread_mutex_t*, const timespec*)                \
+  X(int, pthread_mutex_clocklock, nullptr, pthread_mutex_t*, clockid_t, const timespec*)     \
+  X(int, pthread_mutex_unlock, nullptr, pthread_mutex_t*)                                    \
+  X(int, pthread_rwlock_rdlock, nullptr, pthread_rwlock_t*)                                  \
+  X(int, pthread_rwlock_wrlock, nullptr, pthread_rwlock_t*)                                  \
+  X(int, pthread_rwlock_tryrdlock, nullptr, pthread_rwlock_t*)                               \
+  X(int, pthread_rwlock_trywrlock, nullptr, pthread_rwlock_t*)                               \
+  X(int, pthread_rwlock_timedrdlock, nullptr, pthread_rwlock_t*, const timespec*)            \
+  X(int, pthread_rwlock_timedwrlock, nullptr, pthread_rwlock_t*, const timespec*)            \
+  X(int, pthread_rwlock_clockrdlock, nullptr, pthread_rwlock_t*, clockid_t, const timespec*) \
+  X(int, pthread_rwlock_clockwrlock, nullptr, pthread_rwlock_t*, clockid_t, const timespec*) \
+  X(int, pthread_rwlock_unlock, nullptr, pthread_rwlock_t*)                                  \
+  X(int, pthread_spin_lock, nullptr, pthread_spinlock_t*)                                    \
+  X(int, pthread_spin_trylock, nullptr, pthread_spinlock_t*)                                 \
+  X(int, pthread_spin_unlock, nullptr, pthread_spinlock_t*)                                  \
+  X(int, pthread_cond_wait, "GLIBC_2.3.2", pthread_cond_t*, pthread_mutex_t*)                \
+  X(int, pthread_cond_timedwait, "GLIBC_2.3.2", pthread_cond_t*, pthread_mutex_t*,           \
+    const timespec*)                                                                         \
+  X(int, pthread_cond_clockwait, nullptr, pthread_cond_t*, pthread_mutex_t*, clockid_t,      \
+    const timespec*)                                                                         \
+  X(int, pthread_cond_signal, "GLIBC_2.3.2", pthread_cond_t*)                                \
+  X(int, pthread_cond_broadcast, "GLIBC_2.3.2", pthread_cond_t*)                             \
+  X(int, pthread_barrier_wait, nullptr, pthread_barrier_t*)                                  \
+  X(int, pthread_join, nullptr, pthread_t, void**)                                           \
+  X(int, pthread_tryjoin_np, nullptr, pthread_t, void**)                                     \
+  X(int, pthread_timedjoin_np, nullptr, pthread_t, void**, const timespec*)                  \
+  X(int, pthread_clockjoin_np, nullptr, pthread_t, void**, clockid_t, const timespec*)       \
+  X(void, pthread_testcancel, nullptr)                                                       \
+  X(int, pthread_setname_np, nullptr, pthread_t, const char*)                                \
+  X(int, sem_wait, nullptr, sem_t*)                                                          \
+  X(int, sem_trywait, nullptr, sem_t*)                                                       \
+  X(int, sem_timedwait, nullptr, sem_t*, const timespec*)                                    \
+  X(int, sem_clockwait, nullptr, sem_t*, clockid_t, const timespec*)                         \
+  X(int, mtx_lock, nullptr, mtx_t*)                                                          \
+  X(int, mtx_trylock, nullptr, mtx_t*)                                                       \
+  X(int, mtx_timedlock, nullptr, mtx_t*, const timespec*)                                    \
+  X(int, mtx_unlock, nullptr, mtx_t*)                                                        \
+  X(int, cnd_wait, nullptr, cnd_t*, mtx_t*)                                                  \
+  X(int, cnd_timedwait, nullptr, cnd_t*, mtx_t*, const timespec*)                            \
+  X(int, cnd_signal, nullptr, cnd_t*)                                                        \
+  X(int, cnd_broadcast, nullptr, cnd_t*)                                                     \
+  X(int, thrd_create, nullptr, thrd_t*, thrd_start_t, void*)                                 \
+  X(int, thrd_join, nullptr, thrd_t, int*)                                                   \
+  X(long, syscall, nullptr, long, long, long, long, long, long, long)
+
+struct RealLocks {
+#define MPROF_POINTER(result, name, version, ...) result (*name)(__VA_ARGS__);
+  MPROF_LOCK_FUNCTIONS(MPROF_POINTER)
+#undef MPROF_POINTER
+};
+extern "C" RealLocks mprof_real_locks;  // a C name: read by the assembly of syscall()
+inline constexpr RealLocks& real_locks = mprof_real_locks;
+
+// Looks everything up once; later calls do nothing.
+void resolve_locks();
+
+}  // namespace mprof::preload
