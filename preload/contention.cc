@@ -111,9 +111,14 @@ void capture_into(WaitNode& node, ThreadBlock* thread, CallSite site) {
   node.stack.store(capture_stack(thread, site), std::memory_order_release);
 }
 
+// False once a signal handler, which interrupted the wait, has waited itself.
+bool is_same_wait(const Wait& wait) {
+  return wait.node->serial.load(std::memory_order_relaxed) == wait.serial;
+}
+
 // The node's stack, if this is still the wait it was captured for.
 uint32_t captured_stack(const Wait& wait) {
-  if (wait.node == nullptr || wait.node->serial != wait.serial) return kNoRow;
+  if (wait.node == nullptr || !is_same_wait(wait)) return kNoRow;
   return wait.node->stack.load(std::memory_order_relaxed);
 }
 
@@ -124,7 +129,7 @@ void enlist_lock_wait(Wait& wait) {
   WaitNode& node = thread->lock_wait;
   if (!enlist(node, wait.object, wait.kind, wait.start_ticks)) return;
   wait.node = &node;
-  wait.serial = node.serial;
+  wait.serial = node.serial.load(std::memory_order_relaxed);
   capture_into(node, thread, wait.site);
 }
 
@@ -160,7 +165,7 @@ void end_wait(Wait& wait, bool waited) {
   if (wait.start_ticks == 0 || wait.process != process_number) return;
   const uint64_t now = ticks();
   const uint32_t stack = captured_stack(wait);
-  if (wait.node != nullptr && wait.node->serial == wait.serial) {
+  if (wait.node != nullptr && is_same_wait(wait)) {
     const Guard guard(Guard::kAtWork);
     delist(*wait.node);
   }
@@ -223,7 +228,7 @@ void begin_condition_wait(ConditionWait& condition) {
     return;
   condition.is_enlisted = true;
   wait.node = &node;
-  wait.serial = node.serial;
+  wait.serial = node.serial.load(std::memory_order_relaxed);
   capture_into(node, thread, wait.site);
   thread->lock_wait.stack.store(node.stack.load(std::memory_order_relaxed),
                                 std::memory_order_release);
@@ -233,7 +238,7 @@ void end_condition_wait(ConditionWait& condition, bool timed_out, uint64_t overs
   Wait& wait = condition.wait;
   if (!condition.is_enlisted || wait.process != process_number) return;
   const uint64_t now = ticks();
-  if (wait.node->serial != wait.serial) return count_lost(format::Lost::kReentered);
+  if (!is_same_wait(wait)) return count_lost(format::Lost::kReentered);
   const uint32_t stack = captured_stack(wait);
   const uint32_t shift = wait.node->shift;
   uint64_t until = now;

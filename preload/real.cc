@@ -250,10 +250,12 @@ size_t arena_bytes_behind(const void* block) {
 }
 
 const char* allocator_path() {
+  static const char* path;  // a forked child must not ask the loader, whose lock may be taken
+  if (path != nullptr) return path;
   Dl_info info;
-  if (dladdr(reinterpret_cast<void*>(real.malloc), &info) == 0 || info.dli_fname == nullptr)
-    return "";
-  return info.dli_fname;
+  const bool known =
+      dladdr(reinterpret_cast<void*>(real.malloc), &info) != 0 && info.dli_fname != nullptr;
+  return path = known ? info.dli_fname : "";
 }
 
 }  // namespace mprof::preload

@@ -164,7 +164,8 @@ void give_up_block(ThreadBlock* block) {
   if (block->profbuf_head != nullptr)
     block->profbuf_head->owner.store(0, std::memory_order_release);
   // A node that could not be taken out is still looked at by releasers: the block is left to them.
-  if (block->condition_wait.object == nullptr && block->lock_wait.object == nullptr)
+  if (block->condition_wait.object.load(std::memory_order_acquire) == nullptr &&
+      block->lock_wait.object.load(std::memory_order_acquire) == nullptr)
     give_block(block);
 }
 

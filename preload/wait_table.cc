@@ -37,6 +37,9 @@ uint32_t window_bits;
 constexpr uint32_t kWorkPerWindow = 16;
 constexpr uint32_t kMostConditionShift = 10;
 
+// Acquire: who sees nullptr also sees that the last unlink is done.
+const void* object_of(const WaitNode& node) { return node.object.load(std::memory_order_acquire); }
+
 Slot& slot_of(const void* object) { return slots[wait_slot_of(object)]; }
 
 bool lock(Slot& slot) {
@@ -77,9 +80,9 @@ void link(Slot& slot, WaitNode& node) {
 void unlink(Slot& slot, WaitNode& node) {
   (node.previous == nullptr ? slot.first : node.previous->next) = node.next;
   (node.next == nullptr ? slot.last : node.next->previous) = node.previous;
-  node.object = nullptr;
   --slot.nodes;
   show(slot);
+  node.object.store(nullptr, std::memory_order_release);
 }
 
 struct Plan {
@@ -131,12 +134,12 @@ void count_work(Slot& slot, uint64_t window, uint32_t most_shift) {
 
 void fill(WaitNode& node, const void* object, format::WaitKind kind, uint64_t now,
           const Plan& plan) {
-  node.object = object;
+  node.object.store(object, std::memory_order_relaxed);
   node.kind = kind;
   node.since = now;
   node.shift = plan.shift;
   node.window_end = plan.shift == 0 ? UINT64_MAX : (plan.window + 1) << window_bits;
-  ++node.serial;
+  node.serial.store(node.serial.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
 
 // Whether a charge counts that begins in its window: with the chance that is its share inside.
@@ -150,14 +153,14 @@ bool is_lock_wait(const WaitNode& node) { return node.kind != format::WaitKind::
 
 WaitNode* next_unmarked(Slot& slot, const void* condition) {
   WaitNode* node = slot.first;
-  while (node != nullptr && (node->object != condition || node->signal_ticks != 0))
+  while (node != nullptr && (object_of(*node) != condition || node->signal_ticks != 0))
     node = node->next;
   return node;
 }
 
 // From now on the waiter of a condition waits for its mutex. The condition's slot is locked.
 void enlist_relock(Slot& condition_slot, WaitNode& node, uint64_t now) {
-  if (!locks_are_watched || node.relock->object != nullptr) return;
+  if (!locks_are_watched || object_of(*node.relock) != nullptr) return;
   Slot& slot = slot_of(node.mutex);
   const bool same = &slot == &condition_slot;
   if (!same && !try_lock(slot)) return;
@@ -172,11 +175,11 @@ void enlist_relock(Slot& condition_slot, WaitNode& node, uint64_t now) {
 
 void leave_relock(Slot& condition_slot, WaitNode& node) {
   WaitNode& relock = *node.relock;
-  if (relock.object == nullptr) return;
-  Slot& slot = slot_of(relock.object);
+  if (object_of(relock) == nullptr) return;
+  Slot& slot = slot_of(object_of(relock));
   const bool same = &slot == &condition_slot;
   if (!same && !try_lock(slot)) return;
-  if (relock.object != nullptr) unlink(slot, relock);
+  if (object_of(relock) != nullptr) unlink(slot, relock);
   if (!same) unlock(slot);
 }
 
@@ -187,7 +190,8 @@ void mark(Slot& slot, WaitNode& node, uint64_t now) {
 
 WaitNode* any_marked(Slot& slot, const WaitNode& but) {
   WaitNode* node = slot.first;
-  while (node != nullptr && (node == &but || node->object != but.object || node->signal_ticks == 0))
+  while (node != nullptr &&
+         (node == &but || object_of(*node) != object_of(but) || node->signal_ticks == 0))
     node = node->next;
   return node;
 }
@@ -203,7 +207,7 @@ void settle_marks(Slot& slot, WaitNode& node, bool timed_out) {
   } else if (timed_out && node.signal_ticks != 0) {
     const uint64_t when = node.signal_ticks;
     node.signal_ticks = 0;
-    if (WaitNode* other = next_unmarked(slot, node.object); other != nullptr && other != &node)
+    if (WaitNode* other = next_unmarked(slot, object_of(node)); other != nullptr && other != &node)
       mark(slot, *other, when);
   }
 }
@@ -233,10 +237,10 @@ void wait_table_forget() {
 }
 
 bool enlist(WaitNode& node, const void* object, format::WaitKind kind, uint64_t now) {
-  if (node.object != nullptr) delist(node);
+  if (object_of(node) != nullptr) delist(node);
   Slot& slot = slot_of(object);
   const Plan how = plan(slot, now);
-  if (!how.watch || node.object != nullptr) return false;
+  if (!how.watch || object_of(node) != nullptr) return false;
   if (!lock(slot)) {
     count_lost(format::Lost::kWaitContended);
     return false;
@@ -250,11 +254,11 @@ bool enlist(WaitNode& node, const void* object, format::WaitKind kind, uint64_t 
 }
 
 void delist(WaitNode& node) {
-  const void* object = node.object;
+  const void* object = object_of(node);
   if (object == nullptr) return;
   Slot& slot = slot_of(object);
   if (!lock(slot)) return count_lost(format::Lost::kWaitContended);
-  if (node.object != nullptr) unlink(slot, node);
+  if (object_of(node) != nullptr) unlink(slot, node);
   unlock(slot);
 }
 
@@ -280,11 +284,12 @@ bool charge_release_locked(const void* object, uint64_t now, uint32_t random, Ch
   WaitNode* next;
   for (WaitNode* node = slot.first; node != nullptr; node = next) {
     next = node->next;
-    if (node->object != object || !is_lock_wait(*node)) continue;
+    if (object_of(*node) != object || !is_lock_wait(*node)) continue;
     if (!met_oldest && now > node->since) {
       met_oldest = true;
       charged = is_kept(*node, now, random);
-      *charge = {now - node->since, node->shift, node->kind, node, node->serial};
+      *charge = {now - node->since, node->shift, node->kind, node,
+                 node->serial.load(std::memory_order_relaxed)};
     }
     node->since = now;
     if (now > node->window_end) unlink(slot, *node);
@@ -295,17 +300,17 @@ bool charge_release_locked(const void* object, uint64_t now, uint32_t random, Ch
 
 uint32_t stack_of(const Charge& charge) {
   const uint32_t stack = charge.victim->stack.load(std::memory_order_acquire);
-  return charge.victim->serial == charge.serial ? stack : kNoRow;
+  return charge.victim->serial.load(std::memory_order_relaxed) == charge.serial ? stack : kNoRow;
 }
 
 bool enlist_condition(WaitNode& node, WaitNode& relock, const void* condition, const void* mutex,
                       uint64_t now) {
-  if (node.object != nullptr) delist(node);
-  if (relock.object != nullptr) delist(relock);
+  if (object_of(node) != nullptr) delist(node);
+  if (object_of(relock) != nullptr) delist(relock);
   Slot& slot = slot_of(condition);
   const Plan how = plan(slot, now);
   if (!how.watch) return false;
-  if (node.object != nullptr || relock.object != nullptr || !lock(slot)) {
+  if (object_of(node) != nullptr || object_of(relock) != nullptr || !lock(slot)) {
     count_lost(format::Lost::kWaitContended);
     return false;
   }
@@ -332,7 +337,7 @@ void mark_signalled(const void* condition, bool all, uint64_t now) {
 }
 
 uint64_t leave_condition(WaitNode& node, bool timed_out) {
-  const void* condition = node.object;
+  const void* condition = object_of(node);
   if (condition == nullptr) return 0;
   Slot& slot = slot_of(condition);
   if (!lock(slot)) {
@@ -340,7 +345,7 @@ uint64_t leave_condition(WaitNode& node, bool timed_out) {
     return 0;
   }
   uint64_t signalled = 0;
-  if (node.object != nullptr) {
+  if (object_of(node) != nullptr) {
     settle_marks(slot, node, timed_out);
     signalled = node.signal_ticks;
     unlink(slot, node);

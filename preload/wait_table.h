@@ -27,15 +27,17 @@
 
 namespace mprof::preload {
 
-// In the waiting thread's ThreadBlock; all fields but `stack` belong to the slot's lock.
+// In the waiting thread's ThreadBlock. The fields belong to the slot's lock; the atomic ones are
+// also read without it.
 struct WaitNode {
   WaitNode* next;
   WaitNode* previous;
-  const void* object;   // the lock or condition; nullptr: not in a slot
-  uint64_t since;       // began to wait, or was last charged for
-  uint64_t window_end;  // watched until then
-  uint32_t shift;       // counts 2^shift times
-  uint32_t serial;      // of this thread's waits
+  // The lock or condition; nullptr: in no slot, and nobody else will touch the node.
+  std::atomic<const void*> object;
+  uint64_t since;                // began to wait, or was last charged for
+  uint64_t window_end;           // watched until then
+  uint32_t shift;                // counts 2^shift times
+  std::atomic<uint32_t> serial;  // of this thread's waits
   format::WaitKind kind;
   std::atomic<uint32_t> stack;  // of the waiter, kNoRow until it is captured
   // Of a wait for a condition:
