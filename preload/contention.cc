@@ -142,6 +142,9 @@ bool start_timing(Wait& wait) {
   return true;
 }
 
+// How late a wait may come back after its deadline without having waited for the mutex.
+constexpr uint64_t kTimerSlackNs = 1000000;
+
 uint64_t since(uint64_t start, uint64_t now) { return now > start ? now - start : 0; }
 
 }  // namespace
@@ -244,10 +247,10 @@ void end_condition_wait(ConditionWait& condition, bool timed_out, uint64_t overs
   uint64_t until = now;
   {
     const Guard guard(Guard::kAtWork);
-    const uint64_t signalled = leave_condition(*wait.node, timed_out);
-    if (signalled > wait.start_ticks && signalled < now) until = signalled;
+    const uint64_t relocking = leave_condition(*wait.node, timed_out);
+    if (relocking > wait.start_ticks && relocking < now) until = relocking;
   }
-  if (overshoot_ns != 0) {
+  if (overshoot_ns > kTimerSlackNs) {
     const format::ClockPoint& first = header->clock_first;
     const uint64_t overshoot = ticks_of_ns(overshoot_ns, first.ticks, first.monotonic_ns);
     until = now - std::min(overshoot, since(wait.start_ticks, now));

@@ -55,7 +55,7 @@ void end_shared_release(const Release& release, CallSite site);
 // A wait for a condition is two waits: until the signal, and for the mutex.
 struct ConditionWait {
   Wait wait;
-  const void* mutex;
+  const pthread_mutex_t* mutex;
   bool is_enlisted;
 };
 void begin_condition_wait(ConditionWait& wait);

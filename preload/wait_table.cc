@@ -183,9 +183,16 @@ void leave_relock(Slot& condition_slot, WaitNode& node) {
   if (!same) unlock(slot);
 }
 
+// The mutex is there as long as a thread waits that gave it.
+bool is_held(const pthread_mutex_t* mutex) {
+  return std::atomic_ref(const_cast<int&>(mutex->__data.__lock)).load(std::memory_order_relaxed) !=
+         0;
+}
+
 void mark(Slot& slot, WaitNode& node, uint64_t now) {
   node.signal_ticks = now;
-  enlist_relock(slot, node, now);
+  node.mutex_was_held = is_held(node.mutex);
+  if (node.mutex_was_held) enlist_relock(slot, node, now);
 }
 
 WaitNode* any_marked(Slot& slot, const WaitNode& but) {
@@ -202,6 +209,7 @@ void settle_marks(Slot& slot, WaitNode& node, bool timed_out) {
     WaitNode* other = any_marked(slot, node);
     if (other == nullptr) return;
     node.signal_ticks = other->signal_ticks;
+    node.mutex_was_held = other->mutex_was_held;
     other->signal_ticks = 0;
     leave_relock(slot, *other);
   } else if (timed_out && node.signal_ticks != 0) {
@@ -303,8 +311,8 @@ uint32_t stack_of(const Charge& charge) {
   return charge.victim->serial.load(std::memory_order_relaxed) == charge.serial ? stack : kNoRow;
 }
 
-bool enlist_condition(WaitNode& node, WaitNode& relock, const void* condition, const void* mutex,
-                      uint64_t now) {
+bool enlist_condition(WaitNode& node, WaitNode& relock, const void* condition,
+                      const pthread_mutex_t* mutex, uint64_t now) {
   if (object_of(node) != nullptr) delist(node);
   if (object_of(relock) != nullptr) delist(relock);
   Slot& slot = slot_of(condition);
@@ -321,6 +329,7 @@ bool enlist_condition(WaitNode& node, WaitNode& relock, const void* condition, c
   node.mutex = mutex;
   node.relock = &relock;
   node.signal_ticks = 0;
+  node.mutex_was_held = false;
   link(slot, node);
   unlock(slot);
   return true;
@@ -344,15 +353,15 @@ uint64_t leave_condition(WaitNode& node, bool timed_out) {
     count_lost(format::Lost::kWaitContended);
     return 0;
   }
-  uint64_t signalled = 0;
+  uint64_t since = 0;
   if (object_of(node) != nullptr) {
     settle_marks(slot, node, timed_out);
-    signalled = node.signal_ticks;
+    if (node.mutex_was_held) since = node.signal_ticks;
     unlink(slot, node);
   }
   unlock(slot);
   delist(*node.relock);  // nobody can enlist it any more
-  return signalled;
+  return since;
 }
 
 }  // namespace mprof::preload

@@ -20,6 +20,8 @@
 // Allocates from the kernel once, in init. Blocks: spins for a slot; gives up and counts it.
 #pragma once
 
+#include <pthread.h>
+
 #include <atomic>
 #include <cstdint>
 
@@ -41,9 +43,10 @@ struct WaitNode {
   format::WaitKind kind;
   std::atomic<uint32_t> stack;  // of the waiter, kNoRow until it is captured
   // Of a wait for a condition:
-  const void* mutex;
+  const pthread_mutex_t* mutex;
   WaitNode* relock;       // the same thread's node for the mutex
   uint64_t signal_ticks;  // when it was woken; 0 = not yet
+  bool mutex_was_held;    // at that moment, so that it waits for the mutex since then
 };
 
 inline constexpr uint32_t kWaitSlots = 4096;
@@ -89,14 +92,16 @@ bool charge_release_locked(const void* lock, uint64_t now, uint32_t random, Char
 // The victim's stack, if it is known by now and still that wait's.
 uint32_t stack_of(const Charge& charge);
 
-// Waits for conditions. A signal marks the oldest unmarked waiter and enlists it with the mutex,
-// which is what it waits for from then on; a broadcast marks all. Waits for a busy condition are
+// Waits for conditions. A signal marks the oldest unmarked waiter; if the mutex is held at that
+// moment, it also enlists the waiter with it: that is what it waits for from then on. A broadcast
+// marks all. Waits for a busy condition are
 // thinned out in windows as those for locks are; false: not watched now.
-bool enlist_condition(WaitNode& node, WaitNode& relock, const void* condition, const void* mutex,
-                      uint64_t now);
+bool enlist_condition(WaitNode& node, WaitNode& relock, const void* condition,
+                      const pthread_mutex_t* mutex, uint64_t now);
 void mark_signalled(const void* condition, bool all, uint64_t now);
-// Ends the wait; the time of the signal, 0 if there was none. libc may have woken another waiter
-// than the oldest: a waiter that comes back unmarked takes the mark of one that is still there.
+// Ends the wait; since when it has waited for the mutex, 0 if it has not. libc may have woken
+// another waiter than the oldest: a waiter that comes back unmarked takes the mark of one that is
+// still there.
 uint64_t leave_condition(WaitNode& node, bool timed_out);
 
 }  // namespace mprof::preload
