@@ -17,7 +17,9 @@ namespace mprof::format {
 inline constexpr uint64_t kDefaultHeapRate = 524288;
 inline constexpr uint64_t kDefaultBlockRateNs = 100000;
 inline constexpr uint64_t kMaxBlockRateNs = 3600000000000;  // an hour
-inline constexpr uint32_t kDefaultMutexFraction = 1024;
+inline constexpr uint32_t kDefaultMutexFraction = 1000;
+// Stretches of waiting shorter than fraction times this are sampled by their length.
+inline constexpr uint64_t kMutexFractionNs = 100;
 inline constexpr uint32_t kMaxMutexFraction = 1u << 20;
 inline constexpr uint32_t kDefaultStackDepth = 64;
 inline constexpr uint32_t kMaxStackDepth = 256;
@@ -53,8 +55,9 @@ inline constexpr SettingInfo kSettings[] = {
     {"MPROF_BLOCK_RATE", "nanoseconds, 0 to 3600000000000", "100000",
      "waits this long or longer are all recorded, shorter ones with a chance by their length; "
      "1 = every wait, 0 = off"},
-    {"MPROF_MUTEX_FRACTION", "0 to 1048576", "1024",
-     "contention of a busy lock is watched down to 1/n of the time; 1 = all of it, 0 = off"},
+    {"MPROF_MUTEX_FRACTION", "0 to 1048576", "1000",
+     "1 = every release that others waited for; n = those that ended less than n * 100 ns of "
+     "waiting with a chance by that; 0 = off"},
     {"MPROF_STACK_DEPTH", "1 to 256", "64", "frames kept of each stack, from the leaf"},
     {"MPROF_UNWIND", "auto, fp or dwarf", "auto",
      "auto: unwind tables, frame pointers where there are none; fp: frame pointers; dwarf: tables"},

@@ -95,6 +95,14 @@ constexpr uint64_t wait_weight(uint64_t ticks, uint64_t rate_ticks) {
                                0.5);
 }
 
+// A stretch of d ticks in which a point of a Poisson process with mean distance `mean_ticks` lies
+// was met with p = 1 - exp(-d / mean), and stands for 1/p stretches.
+constexpr uint64_t stretch_weight(uint64_t ticks, uint64_t mean_ticks) {
+  if (mean_ticks == 0 || ticks == 0) return kWeightOne;
+  const double p = one_minus_exp_neg(static_cast<double>(ticks) / static_cast<double>(mean_ticks));
+  return static_cast<uint64_t>(static_cast<double>(kWeightOne) / p + 0.5);
+}
+
 // w (w - 1), the factor of both variances.
 constexpr double variance_factor(uint64_t weight) {
   const double w = static_cast<double>(weight) / static_cast<double>(kWeightOne);

@@ -11,6 +11,7 @@
 #include "preload/labels.h"
 #include "preload/lifecycle.h"
 #include "preload/live_index.h"
+#include "preload/modules.h"
 
 namespace mprof::preload {
 
@@ -25,17 +26,34 @@ using format::WaitKind;
 uint64_t block_rate_ns;
 bool locks_on;
 
-// The block rate in ticks; 1 = every wait. The length of a tick is known after a few milliseconds;
-// any rate is unbiased, so until then a rough one does.
-std::atomic<uint64_t> block_rate_ticks;
-std::atomic<bool> rate_is_final;
+// A setting in nanoseconds as ticks. The length of a tick is known after a few milliseconds; any
+// rate is unbiased, so until then a rough one does.
+class Rate {
+ public:
+  void set(uint64_t ns) {
+    ns_ = ns;
+    is_final_.store(ns == 0, std::memory_order_relaxed);
+    ticks_.store(0, std::memory_order_relaxed);
+  }
+  uint64_t ticks() {
+    if (!is_final_.load(std::memory_order_relaxed)) [[unlikely]]
+      update();
+    return ticks_.load(std::memory_order_relaxed);
+  }
 
-void update_block_rate() {
-  const format::ClockPoint& first = header->clock_first;
-  const uint64_t rate = ticks_of_ns(block_rate_ns, first.ticks, first.monotonic_ns);
-  block_rate_ticks.store(rate > 1 ? rate : 2, std::memory_order_relaxed);
-  rate_is_final.store(monotonic_ns() - first.monotonic_ns > 20000000, std::memory_order_relaxed);
-}
+ private:
+  void update() {
+    const format::ClockPoint& first = header->clock_first;
+    ticks_.store(ticks_of_ns(ns_, first.ticks, first.monotonic_ns), std::memory_order_relaxed);
+    is_final_.store(monotonic_ns() - first.monotonic_ns > 20000000, std::memory_order_relaxed);
+  }
+
+  uint64_t ns_;
+  std::atomic<uint64_t> ticks_;
+  std::atomic<bool> is_final_;
+};
+Rate block_rate;      // not used when every wait is recorded
+Rate stretch_length;  // mean distance of the points; 0: every stretch is recorded
 
 uint32_t random32() {  // xorshift32
   uint32_t x = self.wait_random;
@@ -51,14 +69,13 @@ uint32_t random32() {  // xorshift32
 bool is_sampled(uint64_t waited) {
   if (block_rate_ns == 0) return false;
   if (block_rate_ns == 1) return true;
-  if (!rate_is_final.load(std::memory_order_relaxed)) update_block_rate();
-  const uint64_t rate = block_rate_ticks.load(std::memory_order_relaxed);
+  const uint64_t rate = block_rate.ticks();
   return waited >= rate || format::weighted_value(rate, random32()) >> 16 < waited;
 }
 
 uint64_t weight_of_wait(uint64_t waited) {
   if (block_rate_ns == 1) return format::kWeightOne;
-  return format::wait_weight(waited, block_rate_ticks.load(std::memory_order_relaxed));
+  return format::wait_weight(waited, block_rate.ticks());
 }
 
 // The stack that allocated the block in which a lock lies that is no global: sampled blocks that
@@ -106,52 +123,50 @@ void record_wait(const Wait& wait, WaitKind kind, uint64_t waited, uint64_t now,
         {waited, weight_of_wait(waited) << shift}, now);
 }
 
-void capture_into(WaitNode& node, ThreadBlock* thread, CallSite site) {
+// The stack of a wait. A thread that waits again and again in one place is not walked each time:
+// the same caller at the same depth is taken for the same stack.
+uint32_t stack_of_wait(ThreadBlock* thread, CallSite site) {
+  const uint32_t modules = module_epoch();
+  if (thread->wait_site == site.return_address() && thread->wait_site_sp == site.callers_sp() &&
+      thread->wait_site_modules == modules)
+    return thread->wait_site_stack;
   const ScopedInside inside(thread);
-  node.stack.store(capture_stack(thread, site), std::memory_order_release);
-}
-
-// False once a signal handler, which interrupted the wait, has waited itself.
-bool is_same_wait(const Wait& wait) {
-  return wait.node->serial.load(std::memory_order_relaxed) == wait.serial;
-}
-
-// The node's stack, if this is still the wait it was captured for.
-uint32_t captured_stack(const Wait& wait) {
-  if (wait.node == nullptr || !is_same_wait(wait)) return kNoRow;
-  return wait.node->stack.load(std::memory_order_relaxed);
-}
-
-void enlist_lock_wait(Wait& wait) {
-  ThreadBlock* thread = own_block();
-  if (thread == nullptr) return;
-  const Guard guard(Guard::kAtWork);
-  WaitNode& node = thread->lock_wait;
-  if (!enlist(node, wait.object, wait.kind, wait.start_ticks)) return;
-  wait.node = &node;
-  wait.serial = node.serial.load(std::memory_order_relaxed);
-  capture_into(node, thread, wait.site);
+  thread->wait_site_stack = capture_stack(thread, site);
+  thread->wait_site = site.return_address();
+  thread->wait_site_sp = site.callers_sp();
+  thread->wait_site_modules = modules;
+  return thread->wait_site_stack;
 }
 
 bool start_timing(Wait& wait) {
   wait.start_ticks = 0;
-  wait.node = nullptr;
+  wait.thread = nullptr;
   if (!contention_on || self.inside != 0 || !ready_to_sample()) return false;
   wait.process = process_number;
   wait.start_ticks = ticks();
   return true;
 }
 
+bool is_timed(const Wait& wait) { return wait.start_ticks != 0 && wait.process == process_number; }
+
+uint64_t between(uint64_t start, uint64_t end) { return end > start ? end - start : 0; }
+
+uint64_t random64() { return uint64_t{random32()} << 32 | random32(); }
+
 // How late a wait may come back after its deadline without having waited for the mutex.
 constexpr uint64_t kTimerSlackNs = 1000000;
 
-uint64_t since(uint64_t start, uint64_t now) { return now > start ? now - start : 0; }
+uint64_t ticks_late(uint64_t ns_late) {
+  const format::ClockPoint& first = header->clock_first;
+  return ticks_of_ns(ns_late, first.ticks, first.monotonic_ns);
+}
 
 }  // namespace
 
 void contention_init(uint64_t rate_ns, uint32_t mutex_fraction) {
   block_rate_ns = rate_ns;
-  rate_is_final.store(false, std::memory_order_relaxed);
+  block_rate.set(rate_ns);
+  stretch_length.set(mutex_fraction <= 1 ? 0 : mutex_fraction * format::kMutexFractionNs);
   locks_on = mutex_fraction != 0;
   contention_on = block_rate_ns != 0 || locks_on;
 }
@@ -161,27 +176,33 @@ bool may_record() { return self.inside == 0 && recording(); }
 void begin_wait(Wait& wait, bool is_lock) {
   if (!start_timing(wait) || !is_lock || !locks_on) return;
   const ErrnoGuard keep_errno;
-  enlist_lock_wait(wait);
+  ThreadBlock* thread = own_block();
+  if (thread == nullptr) return;
+  const Guard guard(Guard::kAtWork);
+  wait.thread = thread;
+  wait.stack = stack_of_wait(thread, wait.site);
+  publish_wait(thread->lock_wait.wait, wait.object, wait.kind, wait.stack, wait.start_ticks);
 }
 
 void end_wait(Wait& wait, bool waited) {
-  if (wait.start_ticks == 0 || wait.process != process_number) return;
+  if (!is_timed(wait)) return;
   const uint64_t now = ticks();
-  const uint32_t stack = captured_stack(wait);
-  if (wait.node != nullptr && is_same_wait(wait)) {
-    const Guard guard(Guard::kAtWork);
-    delist(*wait.node);
-  }
-  if (waited) record_wait(wait, wait.kind, since(wait.start_ticks, now), now, stack);
+  if (wait.thread != nullptr) withdraw_wait(wait.thread->lock_wait.wait);
+  const uint32_t stack = wait.thread != nullptr ? wait.stack : kNoRow;
+  if (waited) record_wait(wait, wait.kind, between(wait.start_ticks, now), now, stack);
 }
 
-Release begin_release(const void* lock) {
-  Release release{lock, 0, {}, false};
-  if (!locks_on || !may_record()) return release;
-  const Guard guard(Guard::kAtWork);
-  release.now = ticks();
-  release.is_charged = charge_release(lock, release.now, random32(), &release.charge);
+Release charge(const void* lock, uint64_t now) {
+  Release release{lock, now, {}, false};
+  release.is_charged =
+      charge_release(lock, now, stretch_length.ticks(), random64(), &release.charge);
   return release;
+}
+
+Release begin_release(const void* lock, uint64_t now) {
+  if (!may_record()) return {};
+  const Guard guard(Guard::kAtWork);
+  return charge(lock, now);
 }
 
 void end_release(const Release& release, CallSite site) {
@@ -194,72 +215,43 @@ void end_release(const Release& release, CallSite site) {
   const uint32_t stack = capture_stack(thread, site);
   const Charge& charge = release.charge;
   const uint32_t labels =
-      with_stack(labels_of(charge.kind, release.lock), LabelName::kVictim, stack_of(charge));
-  count(thread, CountKind::kMutex, stack, labels,
-        {charge.ticks, format::kWeightOne << charge.shift}, release.now);
-}
-
-bool begin_shared_release(const void* lock) {
-  if (!locks_on || !may_record() || !lock_wait_slot(lock)) return false;
-  self.inside = Guard::kAtWork;
-  return true;
-}
-
-Release charge_shared_release(const void* lock, bool is_last) {
-  Release release{lock, ticks(), {}, false};
-  release.is_charged =
-      is_last && charge_release_locked(lock, release.now, random32(), &release.charge);
-  return release;
-}
-
-void end_shared_release(const Release& release, CallSite site) {
-  unlock_wait_slot(release.lock);
-  self.inside = 0;
-  end_release(release, site);
+      with_stack(labels_of(charge.kind, release.lock), LabelName::kVictim, charge.victim);
+  count(thread, CountKind::kMutex, stack, labels, {charge.ticks, charge.weight}, release.now);
 }
 
 void begin_condition_wait(ConditionWait& condition) {
   Wait& wait = condition.wait;
-  condition.is_enlisted = false;
   if (!start_timing(wait)) return;
   const ErrnoGuard keep_errno;
   ThreadBlock* thread = own_block();
   if (thread == nullptr) return;
   const Guard guard(Guard::kAtWork);
-  WaitNode& node = thread->condition_wait;
-  if (!enlist_condition(node, thread->lock_wait, wait.object, condition.mutex, wait.start_ticks))
-    return;
-  condition.is_enlisted = true;
-  wait.node = &node;
-  wait.serial = node.serial.load(std::memory_order_relaxed);
-  capture_into(node, thread, wait.site);
-  thread->lock_wait.stack.store(node.stack.load(std::memory_order_relaxed),
-                                std::memory_order_release);
+  ConditionNode& node = thread->condition_wait;
+  abandon_condition(node);
+  if (!is_condition_watched(wait.object, wait.start_ticks, &node.shift)) return;
+  node.mutex = condition.mutex;
+  node.stack = wait.stack = stack_of_wait(thread, wait.site);
+  if (enter_condition(node, wait.object, wait.start_ticks)) wait.thread = thread;
 }
 
-void end_condition_wait(ConditionWait& condition, bool timed_out, uint64_t overshoot_ns) {
+void end_condition_wait(ConditionWait& condition, bool timed_out, uint64_t ns_late) {
   Wait& wait = condition.wait;
-  if (!condition.is_enlisted || wait.process != process_number) return;
+  if (!is_timed(wait) || wait.thread == nullptr) return;
   const uint64_t now = ticks();
-  if (!is_same_wait(wait)) return count_lost(format::Lost::kReentered);
-  const uint32_t stack = captured_stack(wait);
-  const uint32_t shift = wait.node->shift;
+  const uint32_t shift = wait.thread->condition_wait.shift;
   uint64_t until = now;
   {
     const Guard guard(Guard::kAtWork);
-    const uint64_t relocking = leave_condition(*wait.node, timed_out);
+    const uint64_t relocking = leave_condition(wait.thread->condition_wait, timed_out);
     if (relocking > wait.start_ticks && relocking < now) until = relocking;
   }
-  if (overshoot_ns > kTimerSlackNs) {
-    const format::ClockPoint& first = header->clock_first;
-    const uint64_t overshoot = ticks_of_ns(overshoot_ns, first.ticks, first.monotonic_ns);
-    until = now - std::min(overshoot, since(wait.start_ticks, now));
-  }
-  record_wait(wait, WaitKind::kCond, since(wait.start_ticks, until), now, stack, shift);
+  if (ns_late > kTimerSlackNs)
+    until = now - std::min(ticks_late(ns_late), between(wait.start_ticks, now));
+  record_wait(wait, WaitKind::kCond, between(wait.start_ticks, until), now, wait.stack, shift);
   if (until == now) return;
   Wait relock = wait;
   relock.object = condition.mutex;
-  record_wait(relock, WaitKind::kCondRelock, since(until, now), now, stack, shift);
+  record_wait(relock, WaitKind::kCondRelock, between(until, now), now, wait.stack, shift);
 }
 
 void note_signal(const void* condition, bool all) {

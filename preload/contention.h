@@ -2,15 +2,16 @@
 // The slow half of the lock hooks: timing a wait, charging a release, recording both.
 //
 // Block     Each wait that the hooks see is timed; docs/sampling.md says which ones are recorded.
-// Mutex     A waiter for a lock enlists in the wait table; a release that finds somebody there is
-//           charged, with the releaser's stack, after the real release.
+// Mutex     A waiter for a lock publishes its wait; a release that finds somebody waiting is
+// charged,
+//           with the releaser's stack, after the real release.
 // Called by preload/hooks_mutex.cc, hooks_rwlock.cc, hooks_wait.cc. Threads: any. Signals: a
 // handler that interrupted its own thread in here goes straight to the real function. Allocates:
 // rows of the dump. Blocks: no. errno: kept.
 #pragma once
 
 #include "preload/stacks.h"
-#include "preload/wait_table.h"
+#include "preload/thread_state.h"
 
 namespace mprof::preload {
 
@@ -19,6 +20,9 @@ void contention_init(uint64_t block_rate_ns, uint32_t mutex_fraction);
 // Whether anything is recorded at all; hooks pass through otherwise.
 extern bool contention_on;
 
+// True outside mprof and while there is a dump.
+bool may_record();
+
 // Lives in the frame of a hook's slow half. If the thread leaves that frame by cancellation or
 // longjmp, the wait is not recorded.
 struct Wait {
@@ -26,8 +30,8 @@ struct Wait {
   const void* object;
   CallSite site;
   uint64_t start_ticks;  // 0: not timed
-  WaitNode* node;        // where it is enlisted
-  uint32_t serial;
+  ThreadBlock* thread;   // with which others know of it; nullptr: they do not
+  uint32_t stack;        // then
   uint32_t process;
 };
 
@@ -43,27 +47,18 @@ struct Release {
   Charge charge;
   bool is_charged;
 };
-Release begin_release(const void* lock);
+Release begin_release(const void* lock, uint64_t now);
+Release charge(const void* lock, uint64_t now);  // the same inside a Guard
 void end_release(const Release& release, CallSite site);
-
-// The same for a lock that several can hold: between the two no other thread releases it. False:
-// nothing was begun.
-bool begin_shared_release(const void* lock);
-Release charge_shared_release(const void* lock, bool is_last);
-void end_shared_release(const Release& release, CallSite site);
 
 // A wait for a condition is two waits: until the signal, and for the mutex.
 struct ConditionWait {
   Wait wait;
   const pthread_mutex_t* mutex;
-  bool is_enlisted;
 };
 void begin_condition_wait(ConditionWait& wait);
-// `overshoot_ns`: how long after its deadline a wait that timed out came back; else 0.
-void end_condition_wait(ConditionWait& wait, bool timed_out, uint64_t overshoot_ns);
+// `ns_late`: how long after its deadline a wait that timed out came back; else 0.
+void end_condition_wait(ConditionWait& wait, bool timed_out, uint64_t ns_late);
 void note_signal(const void* condition, bool all);
-
-// True outside mprof and while there is a dump.
-bool may_record();
 
 }  // namespace mprof::preload

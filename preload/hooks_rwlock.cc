@@ -61,13 +61,19 @@ template <class Call>
   });
 }
 
-// Two readers that leave at once must not each take the other for the last one.
+// Two readers that leave at once must not each take the other for the last one: when it matters,
+// they leave one after the other.
+[[gnu::noinline]] int rwlock_unlock_due(pthread_rwlock_t* lock, uint64_t now) {
+  return charged_shared_release(
+      lock, now, MPROF_CALL_SITE(), [=] { return is_last_holder(lock); },
+      [=] { return real_locks.pthread_rwlock_unlock(lock); });
+}
+
 [[gnu::noinline]] int rwlock_unlock_watched(pthread_rwlock_t* lock) {
-  if (!begin_shared_release(lock)) return real_locks.pthread_rwlock_unlock(lock);
-  const Release release = charge_shared_release(lock, is_last_holder(lock));
-  const int error = real_locks.pthread_rwlock_unlock(lock);
-  end_shared_release(release, MPROF_CALL_SITE());
-  return error;
+  const uint64_t now = ticks();
+  if (is_point_before(lock, now)) return rwlock_unlock_due(lock, now);
+  if (is_last_holder(lock)) note_release(lock, now);
+  return real_locks.pthread_rwlock_unlock(lock);
 }
 
 }  // namespace

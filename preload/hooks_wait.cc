@@ -31,7 +31,9 @@ template <class Call, class Overshoot>
                                                      Call&& call, int timed_out,
                                                      Overshoot&& overshoot_ns) {
   if (!contention_on) return call();
-  if (is_watched(mutex) && is_last_unlock(mutex)) end_release(begin_release(mutex), site);
+  if (is_watched(mutex) && is_last_unlock(mutex))
+    if (const uint64_t now = ticks(); is_release_due(mutex, now))
+      end_release(begin_release(mutex, now), site);
   ConditionWait wait;
   wait.wait.kind = WaitKind::kCond;
   wait.wait.object = condition;
@@ -152,12 +154,12 @@ MPROF_EXPORT int pthread_cond_clockwait(pthread_cond_t* condition, pthread_mutex
 }
 
 MPROF_EXPORT int pthread_cond_signal(pthread_cond_t* condition) noexcept {
-  if (is_watched(condition)) note_signal(condition, false);
+  if (is_waited_for(condition)) note_signal(condition, false);
   return real_locks.pthread_cond_signal(condition);
 }
 
 MPROF_EXPORT int pthread_cond_broadcast(pthread_cond_t* condition) noexcept {
-  if (is_watched(condition)) note_signal(condition, true);
+  if (is_waited_for(condition)) note_signal(condition, true);
   return real_locks.pthread_cond_broadcast(condition);
 }
 
@@ -175,12 +177,12 @@ MPROF_EXPORT int cnd_timedwait(cnd_t* condition, mtx_t* mutex, const timespec* d
 }
 
 MPROF_EXPORT int cnd_signal(cnd_t* condition) {
-  if (is_watched(condition)) note_signal(condition, false);
+  if (is_waited_for(condition)) note_signal(condition, false);
   return real_locks.cnd_signal(condition);
 }
 
 MPROF_EXPORT int cnd_broadcast(cnd_t* condition) {
-  if (is_watched(condition)) note_signal(condition, true);
+  if (is_waited_for(condition)) note_signal(condition, true);
   return real_locks.cnd_broadcast(condition);
 }
 

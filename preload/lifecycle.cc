@@ -94,7 +94,8 @@ uint32_t live_heads(uint64_t rate) { return is_exact(rate) ? 1u << 20 : 1u << 14
 bool init_tables() {
   return stacks_init() && live_index.init(live_heads(settings.heap_rate)) && threads_init() &&
          rule_cache_init() && (!settings.mmap || range_table.init()) && labels_init() &&
-         counts_init() && wait_table_init(settings.mutex_fraction, settings.block_rate_ns == 1);
+         counts_init() &&
+         condition_table_init(settings.block_rate_ns == 1, settings.mutex_fraction != 0);
 }
 
 // The thread that is there already; its maker is the process's.
@@ -140,7 +141,7 @@ bool start_recording() {
   }
   std::atomic_ref(header->anonymous_bytes)
       .fetch_add(stacks_index_bytes() + live_index.bytes() + range_table.bytes() +
-                     labels_index_bytes() + counts_index_bytes() + wait_table_bytes(),
+                     labels_index_bytes() + counts_index_bytes() + condition_table_bytes(),
                  std::memory_order_relaxed);
   count_first_thread();
   const char* allocator = allocator_path();

@@ -10,6 +10,7 @@
 #include <pthread.h>
 #include <time.h>
 
+#include "preload/clock.h"
 #include "preload/contention.h"
 #include "preload/single_thread.h"
 
@@ -30,12 +31,28 @@ template <class Call, class HasWaited>
   return result;
 }
 
-// Runs `call`, which releases `lock` if it gives 0.
+// Runs `call`, which releases `lock` if it gives 0; the release of a watched lock, and due.
 template <class Call>
-[[gnu::always_inline]] inline int charged_release(const volatile void* lock, CallSite site,
-                                                  Call&& call) {
-  const Release release = begin_release(const_cast<const void*>(lock));
+[[gnu::always_inline]] inline int charged_release(const volatile void* lock, uint64_t now,
+                                                  CallSite site, Call&& call) {
+  const Release release = begin_release(const_cast<const void*>(lock), now);
   const int error = call();
+  if (error == 0) end_release(release, site);
+  return error;
+}
+
+// The same for a lock that several can hold: `is_last()` says whether the release lets anybody in.
+template <class IsLast, class Call>
+[[gnu::always_inline]] inline int charged_shared_release(const void* lock, uint64_t now,
+                                                         CallSite site, IsLast&& is_last,
+                                                         Call&& call) {
+  if (!may_record()) return call();
+  self.inside = Guard::kAtWork;  // a handler that interrupts here must not leave another lock
+  const bool alone = begin_leaving(lock);
+  const Release release = alone && is_last() ? charge(lock, now) : Release{};
+  const int error = call();
+  if (alone) end_leaving(lock);
+  self.inside = 0;
   if (error == 0) end_release(release, site);
   return error;
 }

@@ -40,10 +40,13 @@ ThreadBlock* take_block() {
     unlock_blocks();
     if (block != nullptr) return block;
   }
-  void* memory = map_anonymous(kBlockBytes);
-  if (memory != nullptr && header != nullptr)
+  auto* block = static_cast<ThreadBlock*>(map_anonymous(kBlockBytes));
+  if (block == nullptr) return nullptr;
+  if (header != nullptr)
     std::atomic_ref(header->anonymous_bytes).fetch_add(kBlockBytes, std::memory_order_relaxed);
-  return static_cast<ThreadBlock*>(memory);
+  block->condition_wait.lock_wait = &block->lock_wait.wait;
+  add_waiter(block->lock_wait);
+  return block;
 }
 
 void give_block(ThreadBlock* block) {
@@ -159,14 +162,12 @@ uint32_t make_row() {
 void give_up_block(ThreadBlock* block) {
   self.block = nullptr;
   live_index.give_all(block->free_rows);
-  delist(block->condition_wait);
-  delist(block->lock_wait);
+  abandon_condition(block->condition_wait);
+  withdraw_wait(block->lock_wait.wait);
   if (block->profbuf_head != nullptr)
     block->profbuf_head->owner.store(0, std::memory_order_release);
-  // A node that could not be taken out is still looked at by releasers: the block is left to them.
-  if (block->condition_wait.object.load(std::memory_order_acquire) == nullptr &&
-      block->lock_wait.object.load(std::memory_order_acquire) == nullptr)
-    give_block(block);
+  // A node that could not be taken out is still looked at by signals: the block is left to them.
+  if (block->condition_wait.condition.load(std::memory_order_acquire) == nullptr) give_block(block);
 }
 
 // Runs in each pass over a thread's keys in which it has a value: later destructors may allocate
@@ -240,6 +241,7 @@ void note_main_stack() {
 void forget_threads() {
   ++process_number;
   wait_table_forget();
+  condition_table_forget();
   free_blocks = nullptr;  // their contents belong to the parent's dump
   blocks_locked.store(false, std::memory_order_relaxed);
 }

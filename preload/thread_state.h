@@ -11,10 +11,10 @@
 
 #include "format/profbuf_writer.h"
 #include "format/thread_table.h"
+#include "preload/condition_table.h"
 #include "preload/live_index.h"
 #include "preload/low.h"
 #include "preload/unwind.h"
-#include "preload/wait_table.h"
 
 namespace mprof::preload {
 
@@ -27,8 +27,13 @@ struct ThreadBlock {
   format::ProfbufHead* profbuf_head;
   format::ProfbufWriter profbuf;
   LiveFreeList free_rows;
-  WaitNode lock_wait;  // for a lock, also the one that a condition's wait takes again
-  WaitNode condition_wait;
+  LockWaitLink lock_wait;
+  ConditionNode condition_wait;
+  // The last stack that was captured for a wait, and from where.
+  uintptr_t wait_site;
+  uintptr_t wait_site_sp;
+  uint32_t wait_site_modules;  // module_epoch()
+  uint32_t wait_site_stack;
   uint32_t events;
   // The last two walks, and the stack nodes of the last one, outermost first.
   uint32_t current_walk;
