@@ -4,7 +4,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <initializer_list>
+#include <optional>
 #include <utility>
+
+#include "format/weights.h"
 
 namespace mprof::dumper {
 namespace {
@@ -17,18 +21,63 @@ EventSums sums_of(const format::HeapTotals& totals) {
 // Of a difference modulo 2^64.
 uint64_t magnitude(uint64_t difference) { return std::min(difference, uint64_t{0} - difference); }
 
-void compare_bucket(uint32_t row, const EventSums& bucket, const EventSums& events,
-                    DoubleEntry& out) {
+CountEventSums sums_of(const format::CountTotals& totals) {
+  return {totals.count, totals.value, totals.samples};
+}
+
+// `missing`: of each sum of samples, bucket minus events modulo 2^64.
+void note_row(uint64_t samples, std::initializer_list<uint64_t> missing, DoubleEntry& out) {
+  out.samples += samples;
+  for (const uint64_t difference : missing) {
+    out.missing_samples =
+        static_cast<int64_t>(static_cast<uint64_t>(out.missing_samples) + difference);
+    out.samples_apart += magnitude(difference);
+  }
+}
+
+std::string describe(uint32_t row, const EventSums& b, const EventSums& e) {
+  return fmt::format(
+      "bucket {} has {} allocations and {} frees sampled, {} and {} bytes; its events have {} and "
+      "{}, {} and {} bytes",
+      row, b.alloc_samples, b.free_samples, b.alloc_bytes, b.free_bytes, e.alloc_samples,
+      e.free_samples, e.alloc_bytes, e.free_bytes);
+}
+
+std::string describe(uint32_t row, const CountEventSums& b, const CountEventSums& e) {
+  return fmt::format("count row {} has {} events of {} ticks; the profbufs have {} of {}", row,
+                     b.samples, b.value, e.samples, e.value);
+}
+
+void note_samples(const EventSums& bucket, const EventSums& events, DoubleEntry& out) {
+  note_row(bucket.alloc_samples + bucket.free_samples,
+           {bucket.alloc_samples - events.alloc_samples, bucket.free_samples - events.free_samples},
+           out);
+}
+
+void note_samples(const CountEventSums& bucket, const CountEventSums& events, DoubleEntry& out) {
+  note_row(bucket.samples, {bucket.samples - events.samples}, out);
+}
+
+template <class Sums>
+void compare_row(uint32_t row, const Sums& bucket, const Sums& events, DoubleEntry& out) {
   ++out.buckets;
-  out.samples += bucket.alloc_samples + bucket.free_samples;
+  note_samples(bucket, events, out);
   if (bucket == events) return;
   ++out.different_buckets;
-  const uint64_t allocs = bucket.alloc_samples - events.alloc_samples;  // modulo 2^64
-  const uint64_t frees = bucket.free_samples - events.free_samples;
-  out.missing_samples =
-      static_cast<int64_t>(static_cast<uint64_t>(out.missing_samples) + allocs + frees);
-  out.samples_apart += magnitude(allocs) + magnitude(frees);
-  if (!out.first) out.first = DoubleEntry::Difference{row, bucket, events};
+  if (out.first.empty()) out.first = describe(row, bucket, events);
+}
+
+// `read` gives the bucket of a row, or nothing.
+template <class Sums, class Read>
+void compare_table(uint64_t rows, const std::vector<Sums>& books, const Read& read,
+                   DoubleEntry& out) {
+  const auto end = static_cast<uint32_t>(std::max<uint64_t>(rows, books.size()));
+  for (uint32_t row = 0; row < end; ++row) {
+    const auto bucket = read(row);
+    const Sums events = row < books.size() ? books[row] : Sums{};
+    if (bucket || events != Sums{})
+      compare_row(row, bucket ? sums_of(bucket->totals) : Sums{}, events, out);
+  }
 }
 
 // A thread's `inside` is odd while it works on a sample, for ever if it was killed there.
@@ -50,11 +99,11 @@ DoubleEntry::Verdict verdict_of(const DoubleEntry& entry, Life life) {
   const bool only_loss_is_wrong = entry.health.gaps == 0 && entry.health.damaged_records == 0;
   // A difference in bytes alone is no missing sample.
   const bool all_lack_samples = entry.samples_apart >= entry.different_buckets;
-  if (entry.health.lost() == 0 && entry.samples_apart <= slack && all_lack_samples)
+  if (entry.known_lost() == 0 && entry.samples_apart <= slack && all_lack_samples)
     return Verdict::kEqualButForKilled;
   const uint64_t unexplained =
-      magnitude(static_cast<uint64_t>(entry.missing_samples) - entry.health.lost());
-  if (entry.health.lost() != 0 && only_loss_is_wrong && unexplained <= slack)
+      magnitude(static_cast<uint64_t>(entry.missing_samples) - entry.known_lost());
+  if (entry.known_lost() != 0 && only_loss_is_wrong && unexplained <= slack)
     return Verdict::kLossExplains;
   return Verdict::kDifferent;
 }
@@ -66,14 +115,26 @@ std::string since(const DoubleEntry& entry, const TickClock& clock) {
                      static_cast<double>(clock.since_start_ns(ticks)) / 1e9);
 }
 
-std::string first_difference(const DoubleEntry& entry) {
-  const EventSums& b = entry.first->in_bucket;
-  const EventSums& e = entry.first->in_events;
-  return fmt::format(
-      "bucket {} has {} allocations and {} frees sampled, {} and {} bytes; its events have {} and "
-      "{}, {} and {} bytes",
-      entry.first->bucket, b.alloc_samples, b.free_samples, b.alloc_bytes, b.free_bytes,
-      e.alloc_samples, e.free_samples, e.alloc_bytes, e.free_bytes);
+std::string of_no_profbuf(const DoubleEntry& entry) {
+  if (entry.without_profbuf == 0) return "";
+  return fmt::format(" ({} of threads without a profbuf)", entry.without_profbuf);
+}
+
+uint64_t lost_without_profbuf(const Dump& dump) {
+  const auto reason = static_cast<size_t>(format::Lost::kNoProfbuf);
+  return dump.header().lost[reason].load(std::memory_order_relaxed);
+}
+
+// What happened before mprof was there has a row and no event.
+std::optional<CountCopy> count_with_events(const Dump& dump, uint32_t row) {
+  auto count = dump.count(row);
+  return count && count->stack == format::kNoRow ? std::nullopt : std::move(count);
+}
+
+// Events of rows that the dump does not have are summed in a row behind the last one.
+template <class Sums>
+Sums& sums_at(std::vector<Sums>& rows, uint32_t row) {
+  return rows[std::min<size_t>(row, rows.size() - 1)];
 }
 
 }  // namespace
@@ -83,6 +144,12 @@ void EventSums::add(const Event& event) {
   (alloc ? alloc_objects : free_objects) += event.weight;
   (alloc ? alloc_bytes : free_bytes) += event.bytes;
   (alloc ? alloc_samples : free_samples) += 1;
+}
+
+void CountEventSums::add(const Event& event) {
+  count += event.weight;
+  value += format::weighted_value(event.value, event.weight);
+  samples += 1;
 }
 
 std::string DoubleEntry::line(const TickClock& clock) const {
@@ -98,44 +165,42 @@ std::string DoubleEntry::line(const TickClock& clock) const {
           buckets, samples_apart, threads_at_work);
     case Verdict::kLossExplains:
       return fmt::format(
-          "events lack {} of {} samples, as many as were counted as dropped{}; the "
+          "events lack {} of {} samples, as many as were counted as dropped{}{}; the "
           "totals have them",
-          missing_samples, samples, since(*this, clock));
+          missing_samples, samples, since(*this, clock), of_no_profbuf(*this));
     case Verdict::kDifferent: break;
   }
   return fmt::format(
       "events and buckets differ in {} of {} buckets: {} of {} samples are not in "
       "the events, {} were counted as dropped{}; first: {}",
-      different_buckets, buckets, missing_samples, samples, health.lost(), since(*this, clock),
-      first_difference(*this));
+      different_buckets, buckets, missing_samples, samples, known_lost(), since(*this, clock),
+      first);
 }
 
-DoubleEntry compare(const Dump& dump, const std::vector<EventSums>& sums, StreamHealth health) {
+DoubleEntry compare(const Dump& dump, const EventBooks& books, StreamHealth health) {
   DoubleEntry entry;
   entry.health = std::move(health);
   entry.threads_at_work = threads_at_work(dump);
-  const auto rows =
-      static_cast<uint32_t>(std::max<uint64_t>(dump.rows(format::TableId::kBuckets), sums.size()));
-  for (uint32_t row = 0; row < rows; ++row) {
-    const auto bucket = dump.bucket(row);
-    const EventSums events = row < sums.size() ? sums[row] : EventSums{};
-    if (bucket || events != EventSums{})
-      compare_bucket(row, bucket ? sums_of(bucket->totals) : EventSums{}, events, entry);
-  }
+  entry.without_profbuf = lost_without_profbuf(dump);
+  compare_table(
+      dump.rows(format::TableId::kBuckets), books.buckets,
+      [&](uint32_t row) { return dump.bucket(row); }, entry);
+  compare_table(
+      dump.rows(format::TableId::kCounts), books.counts,
+      [&](uint32_t row) { return count_with_events(dump, row); }, entry);
   entry.verdict = verdict_of(entry, dump.life());
   return entry;
 }
 
 DoubleEntry check_double_entry(const Dump& dump) {
-  const uint64_t rows = dump.rows(format::TableId::kBuckets);
-  std::vector<EventSums> sums(rows);
-  EventSums beyond;  // of buckets that the dump does not have
+  EventBooks books;
+  books.buckets.resize(dump.rows(format::TableId::kBuckets) + 1);
+  books.counts.resize(dump.rows(format::TableId::kCounts) + 1);
   StreamHealth health = read_events(dump, [&](const Event& event) {
-    if (event.kind == format::RecordKind::kLost) return;
-    (event.bucket < rows ? sums[event.bucket] : beyond).add(event);
+    if (event.is_of_heap()) sums_at(books.buckets, event.row).add(event);
+    if (event.kind == format::RecordKind::kCounted) sums_at(books.counts, event.row).add(event);
   });
-  if (beyond != EventSums{}) sums.push_back(beyond);
-  return compare(dump, sums, std::move(health));
+  return compare(dump, books, std::move(health));
 }
 
 }  // namespace mprof::dumper

@@ -14,6 +14,7 @@
 #include <cstring>
 #include <map>
 #include <system_error>
+#include <type_traits>
 #include <utility>
 
 #include "dumper/file_mapping.h"
@@ -23,6 +24,7 @@ namespace mprof::dumper {
 namespace {
 
 using format::BucketRow;
+using format::CountRow;
 using format::DumpHeader;
 using format::kMaxChunks;
 using format::kNoRow;
@@ -41,7 +43,8 @@ constexpr int kLiveTries = 200;
 constexpr useconds_t kRetryPauseUs = 50;
 
 constexpr std::array<const char*, kTables> kTableNames = {
-    "stack", "bucket", "live", "thread", "module", "label", "string", "profbuf", "profbuf data"};
+    "stack",  "bucket", "count",  "live",    "thread",
+    "module", "label",  "string", "profbuf", "profbuf data"};
 
 struct FileDescriptor {
   int fd = -1;
@@ -56,6 +59,7 @@ uint32_t expected_row_bytes(TableId table, uint32_t profbuf_words) {
   switch (table) {
     case TableId::kStackNodes: return sizeof(format::StackNode);
     case TableId::kBuckets: return sizeof(BucketRow);
+    case TableId::kCounts: return sizeof(CountRow);
     case TableId::kLive: return sizeof(format::LiveRow);
     case TableId::kThreads: return sizeof(format::ThreadRow);
     case TableId::kModules: return sizeof(format::ModuleRow);
@@ -80,6 +84,11 @@ T copy_words(const T& source) {
 template <class T>
 T copy_once(const T& source) {
   return __atomic_load_n(&source, __ATOMIC_RELAXED);
+}
+
+format::LabelType copy_once(const format::LabelType& source) {
+  const auto* number = reinterpret_cast<const std::underlying_type_t<format::LabelType>*>(&source);
+  return static_cast<format::LabelType>(__atomic_load_n(number, __ATOMIC_RELAXED));
 }
 
 template <class T>
@@ -184,6 +193,11 @@ struct Dump::State {
     if (damage.size() == kMaxDamageLines) line = "and more";
     if (std::find(damage.begin(), damage.end(), line) == damage.end())
       damage.push_back(std::move(line));
+  }
+
+  void note_torn(const char* table, uint32_t row) {
+    note(fmt::format("{} table: row {} changed during each of {} attempts to copy it", table, row,
+                     kLiveTries));
   }
 
   void check_header() {
@@ -325,9 +339,32 @@ Attempt try_copy(const BucketRow& row, BucketCopy& copy) {
   return saved % 2 == 0 ? Attempt::kDone : Attempt::kSavedBusy;
 }
 
-bool is_known(uint32_t kind) {
+Attempt try_copy(const CountRow& row, CountCopy& copy) {
+  const uint32_t version = row.version.load(std::memory_order_acquire);  // (V)
+  copy.totals = copy_words(row.totals[version & 1]);
+  std::atomic_thread_fence(std::memory_order_acquire);
+  return relaxed(row.version) == version ? Attempt::kDone : Attempt::kTorn;
+}
+
+// A dead target changes nothing any more, so a second look at it is useless.
+template <class Row, class Copy>
+Attempt copy_totals(const Row& row, Copy& copy, bool running) {
+  Attempt attempt = try_copy(row, copy);
+  for (int i = 0; i < kLiveTries && attempt != Attempt::kDone && running; ++i) {
+    usleep(kRetryPauseUs);
+    attempt = try_copy(row, copy);
+  }
+  return attempt;
+}
+
+bool is_bucket_kind(uint32_t kind) {
   return kind == static_cast<uint32_t>(format::BucketKind::kHeap) ||
          kind == static_cast<uint32_t>(format::BucketKind::kMmap);
+}
+
+bool is_count_kind(uint32_t kind) {
+  return kind >= static_cast<uint32_t>(format::CountKind::kBlock) &&
+         kind <= static_cast<uint32_t>(format::CountKind::kThreadCreate);
 }
 
 }  // namespace
@@ -446,7 +483,7 @@ std::optional<BucketCopy> Dump::bucket(uint32_t number) const {
   if (row == nullptr) return std::nullopt;
   const uint32_t kind = row->kind.load(std::memory_order_acquire);
   if (kind == 0) return std::nullopt;
-  if (!is_known(kind)) {
+  if (!is_bucket_kind(kind)) {
     state_->note(fmt::format("bucket table: row {} is of unknown kind {}", number, kind));
     return std::nullopt;
   }
@@ -454,17 +491,30 @@ std::optional<BucketCopy> Dump::bucket(uint32_t number) const {
   copy.kind = static_cast<format::BucketKind>(kind);
   copy.stack = copy_once(row->stack);
   copy.labels = copy_once(row->labels);
-  Attempt attempt = try_copy(*row, copy);
-  // A dead target changes nothing any more, so a second look at it is useless.
-  for (int i = 0; i < kLiveTries && attempt != Attempt::kDone && state_->running; ++i) {
-    usleep(kRetryPauseUs);
-    attempt = try_copy(*row, copy);
+  // kSavedBusy: a writer that stopped amid saving. An epoch is stored behind its copy, so where it
+  // fits, the copy is whole.
+  if (copy_totals(*row, copy, state_->running) == Attempt::kTorn) {
+    state_->note_torn("bucket", number);
+    return std::nullopt;
   }
-  // A writer that stopped amid saving: an epoch is stored behind its copy, so where it fits, the
-  // copy is whole.
-  if (attempt == Attempt::kTorn) {
-    state_->note(fmt::format("bucket table: row {} changed during each of {} attempts to copy it",
-                             number, kLiveTries));
+  return copy;
+}
+
+std::optional<CountCopy> Dump::count(uint32_t number) const {
+  const auto* row = state_->row<CountRow>(TableId::kCounts, number);
+  if (row == nullptr) return std::nullopt;
+  const uint32_t kind = row->kind.load(std::memory_order_acquire);
+  if (kind == 0) return std::nullopt;
+  if (!is_count_kind(kind)) {
+    state_->note(fmt::format("count table: row {} is of unknown kind {}", number, kind));
+    return std::nullopt;
+  }
+  CountCopy copy;
+  copy.kind = static_cast<format::CountKind>(kind);
+  copy.stack = copy_once(row->stack);
+  copy.labels = copy_once(row->labels);
+  if (copy_totals(*row, copy, state_->running) == Attempt::kTorn) {
+    state_->note_torn("count", number);
     return std::nullopt;
   }
   return copy;
@@ -477,6 +527,7 @@ std::optional<ThreadCopy> Dump::thread(uint32_t number) const {
   copy.tid = row->tid.load(std::memory_order_acquire);
   if (copy.tid == 0) return std::nullopt;
   copy.profbuf = relaxed(row->profbuf) - 1;  // 0 = none becomes kNoRow
+  copy.creation = copy_once(row->creation) - 1;
   copy.name = fixed_text(row->name, sizeof(row->name));
   copy.start_ticks = copy_once(row->start_ticks);
   copy.end_ticks = relaxed(row->end_ticks);
@@ -531,8 +582,30 @@ StackCopy Dump::stack(uint32_t leaf) const {
   return copy;
 }
 
-std::vector<LabelText> Dump::labels(uint32_t set) const {
-  std::vector<LabelText> found;
+std::optional<LabelCopy> Dump::label(uint32_t number, const format::LabelRow& row) const {
+  const uint32_t key_bytes = row.key_bytes.load(std::memory_order_acquire);
+  if (key_bytes == 0) return std::nullopt;
+  LabelCopy label;
+  label.key = text(copy_once(row.key), key_bytes);
+  label.type = copy_once(row.type);
+  const uint64_t value = copy_once(row.value);
+  const uint32_t extra = copy_once(row.extra);
+  const auto narrow = static_cast<uint32_t>(std::min(value, uint64_t{kNoRow}));
+  switch (label.type) {
+    case format::LabelType::kText: label.text = text(narrow, extra); return label;
+    case format::LabelType::kStack: label.stack = narrow; return label;
+    case format::LabelType::kAddress:
+      label.address = value;
+      label.module = extra;
+      return label;
+  }
+  state_->note(fmt::format("label table: row {} is of unknown type {}", number,
+                           static_cast<uint32_t>(label.type)));
+  return std::nullopt;
+}
+
+std::vector<LabelCopy> Dump::labels(uint32_t set) const {
+  std::vector<LabelCopy> found;
   for (size_t steps = 0; set != kNoRow; ++steps) {
     const auto* row = state_->row<format::LabelRow>(TableId::kLabels, set);
     const uint32_t parent = row == nullptr ? set : copy_once(row->parent);
@@ -540,12 +613,10 @@ std::vector<LabelText> Dump::labels(uint32_t set) const {
       state_->note(fmt::format("label table: a label set breaks at row {}", set));
       break;
     }
-    const uint32_t key_bytes = row->key_bytes.load(std::memory_order_acquire);
-    LabelText label{text(copy_once(row->key), key_bytes),
-                    text(copy_once(row->value), copy_once(row->value_bytes))};
-    const bool newer = std::any_of(found.begin(), found.end(),
-                                   [&](const LabelText& l) { return l.key == label.key; });
-    if (key_bytes != 0 && !newer) found.push_back(std::move(label));
+    auto copy = label(set, *row);
+    const bool newer = copy && std::any_of(found.begin(), found.end(),
+                                           [&](const LabelCopy& l) { return l.key == copy->key; });
+    if (copy && !newer) found.push_back(std::move(*copy));
     set = parent;
   }
   return found;

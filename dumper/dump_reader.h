@@ -23,6 +23,7 @@
 
 #include "dumper/tick_clock.h"
 #include "format/bucket.h"
+#include "format/count_bucket.h"
 #include "format/dump.h"
 #include "format/label_table.h"
 #include "format/live_table.h"
@@ -67,9 +68,18 @@ struct BucketCopy {
   format::HeapTotals at_peak{};
 };
 
+// One consistent state of a row of the count table.
+struct CountCopy {
+  format::CountKind kind{};
+  uint32_t stack = format::kNoRow;  // kNoRow: it happened before mprof was there
+  uint32_t labels = format::kNoRow;
+  format::CountTotals totals{};
+};
+
 struct ThreadCopy {
   uint32_t tid = 0;
-  uint32_t profbuf = format::kNoRow;  // row
+  uint32_t profbuf = format::kNoRow;   // row
+  uint32_t creation = format::kNoRow;  // row of the count table: who made it
   std::string name;
   uint64_t start_ticks = 0;
   uint64_t end_ticks = 0;
@@ -94,9 +104,13 @@ struct ModuleCopy {
   std::string build_id_hex;
 };
 
-struct LabelText {
+struct LabelCopy {
   std::string key;
-  std::string value;
+  format::LabelType type{};
+  std::string text;                  // kText
+  uint64_t address = 0;              // kAddress
+  uint32_t module = format::kNoRow;  // kAddress: the row of the module it lies in
+  uint32_t stack = format::kNoRow;   // kStack: leaf
 };
 
 // A profbuf as format::ProfbufReader wants it. `head` may be written only if writable().
@@ -151,10 +165,11 @@ class Dump {
 
   // Each gives nothing for a row that is not there or was never published.
   [[nodiscard]] std::optional<BucketCopy> bucket(uint32_t row) const;
+  [[nodiscard]] std::optional<CountCopy> count(uint32_t row) const;
   [[nodiscard]] std::optional<ThreadCopy> thread(uint32_t row) const;
   [[nodiscard]] std::optional<ModuleCopy> module(uint32_t row) const;
   [[nodiscard]] StackCopy stack(uint32_t leaf) const;
-  [[nodiscard]] std::vector<LabelText> labels(uint32_t set) const;
+  [[nodiscard]] std::vector<LabelCopy> labels(uint32_t set) const;
   [[nodiscard]] std::optional<ProfbufView> profbuf(uint32_t row) const;
   // The bytes of a string; cut where the table ends.
   [[nodiscard]] std::string text(uint32_t first, uint32_t bytes) const;
@@ -170,6 +185,7 @@ class Dump {
  private:
   struct State;
   explicit Dump(std::unique_ptr<State> state);
+  [[nodiscard]] std::optional<LabelCopy> label(uint32_t number, const format::LabelRow& row) const;
   std::unique_ptr<State> state_;
 };
 

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <climits>
+#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <utility>
@@ -68,6 +69,35 @@ bool is_qualifier(int tag) {
 bool is_block(int tag) {
   return tag == DW_TAG_lexical_block || tag == DW_TAG_try_block || tag == DW_TAG_catch_block ||
          tag == DW_TAG_with_stmt;
+}
+
+// Where a variable lies, if that is one fixed address.
+bool fixed_address(Dwarf_Die* die, uint64_t& address) {
+  Dwarf_Attribute attribute;
+  Dwarf_Attribute indexed;
+  Dwarf_Block block;
+  if (dwarf_formblock(dwarf_attr(die, DW_AT_location, &attribute), &block) != 0) return false;
+  if (block.length == 1 + sizeof address && *block.data == DW_OP_addr) {
+    std::memcpy(&address, block.data + 1, sizeof address);
+    return true;
+  }
+  if (block.length < 2 || (*block.data != DW_OP_addrx && *block.data != DW_OP_GNU_addr_index))
+    return false;
+  Dwarf_Op* operations = nullptr;
+  size_t count = 0;
+  return dwarf_getlocation(&attribute, &operations, &count) == 0 && count == 1 &&
+         dwarf_getlocation_attr(&attribute, operations, &indexed) == 0 &&
+         dwarf_formaddr(&indexed, &address) == 0;
+}
+
+uint64_t size_of(Dwarf_Die* die) {
+  Dwarf_Attribute attribute;
+  Dwarf_Die type;
+  Dwarf_Word size_bytes = 0;
+  if (dwarf_formref_die(dwarf_attr_integrate(die, DW_AT_type, &attribute), &type) == nullptr ||
+      dwarf_aggregate_size(&type, &size_bytes) != 0)
+    return 1;
+  return size_bytes;
 }
 
 bool may_be_opened(const std::string& path) {
@@ -222,13 +252,12 @@ void DwarfInfo::walk_die(Walk& walk, Dwarf_Die* die, uint32_t scope, uint32_t en
     note_enclosing(walk.unit, die, enclosing);
     // A function inside a function is called by it, not inlined into it: it has no outer scope.
     const uint32_t added = add_scope(walk, die, kNone, depth);
+    if (dwarf_haschildren(die) <= 0) return;
     const auto inner = static_cast<uint32_t>(walk.unit.enclosing.size());
-    if (walk.unit.qualifies && dwarf_haschildren(die) > 0) {
-      walk.unit.enclosing.push_back({*die, enclosing});
-      walk_children(walk, die, added, inner, depth + 1);
-    } else {
-      walk_children(walk, die, added, enclosing, depth + 1);
-    }
+    walk.unit.enclosing.push_back({*die, enclosing});
+    walk_children(walk, die, added, inner, depth + 1);
+  } else if (tag == DW_TAG_variable) {
+    note_variable(walk.unit, die, enclosing);
   } else if (tag == DW_TAG_inlined_subroutine) {
     walk_children(walk, die, add_scope(walk, die, scope, depth), enclosing, depth + 1);
   } else if (is_block(tag)) {
@@ -254,6 +283,44 @@ void DwarfInfo::note_enclosing(Unit& unit, Dwarf_Die* die, uint32_t enclosing) {
   if (!unit.qualifies || enclosing == kNone) return;
   if (dwarf_hasattr(die, DW_AT_linkage_name) || dwarf_hasattr(die, DW_AT_specification)) return;
   unit.enclosing_of.emplace(die->addr, enclosing);
+}
+
+void DwarfInfo::note_variable(Unit& unit, Dwarf_Die* die, uint32_t enclosing) {
+  uint64_t address = 0;
+  const bool has_address = fixed_address(die, address);
+  if (has_address) unit.variables.push_back(*die);
+  // A declaration: where it stands qualifies the variable that refers to it.
+  if (enclosing != kNone && (has_address || dwarf_hasattr(die, DW_AT_declaration)))
+    unit.enclosing_of.emplace(die->addr, enclosing);
+}
+
+void DwarfInfo::index_variables() {
+  variables_indexed_ = true;
+  std::vector<AddressMap::Range> ranges;
+  for (uint32_t i = 0; i < units_.size(); ++i) {
+    index_unit(units_[i]);
+    for (Dwarf_Die& die : units_[i].variables) {
+      Place place{die, i, 0};
+      const uint64_t size_bytes = size_of(&die);
+      if (!fixed_address(&die, place.address) || place.address + size_bytes <= place.address)
+        continue;
+      ranges.push_back(
+          {place.address, place.address + size_bytes, 0, static_cast<uint32_t>(variables_.size())});
+      variables_.push_back(place);
+    }
+  }
+  variables_by_address_ = AddressMap(std::move(ranges));
+}
+
+DwarfInfo::Variable DwarfInfo::variable(uint64_t address) {
+  if (!variables_indexed_) index_variables();
+  const uint32_t found = variables_by_address_.find(address);
+  if (found == kNone) return {};
+  Place& place = variables_[found];
+  if (const char* linkage = linkage_name_of(&place.die)) return {demangle(linkage), place.address};
+  const char* name = string_of(&place.die, DW_AT_name);
+  if (name == nullptr) return {};
+  return {qualified_name(units_[place.unit], &place.die, name), place.address};
 }
 
 std::vector<SymbolFrame> DwarfInfo::frames(uint64_t address, std::string_view elf_name) {

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lines and inlined frames out of the DWARF (2 to 5) of one module.
+// Lines, inlined frames and variables out of the DWARF (2 to 5) of one module.
 //
 // Layout    Units by address are indexed when the file is opened; the functions and inlined
 //           calls of a unit on its first lookup, as a flat address map over a tree of scopes.
-//           A program with 200 MB of DWARF then costs what the sampled units cost.
+//           A program with 200 MB of DWARF then costs what the sampled units cost. Only the
+//           first question for a variable indexes all units: none says where its variables are.
 // Threads   One at a time.
 // Fails     Broken DWARF reads as absent. Loops and depths of this code are bounded; those of
 //           libdw are by the size of the file.
@@ -38,6 +39,13 @@ class DwarfInfo {
   // Innermost first. `elf_name` (may be empty) is what the symbol table calls the function.
   std::vector<SymbolFrame> frames(uint64_t address, std::string_view elf_name);
 
+  struct Variable {
+    std::string name;  // qualified, also with the function of a local one; empty if there is none
+    uint64_t address = 0;
+  };
+  // The variable that lies across `address`.
+  Variable variable(uint64_t address);
+
  private:
   // A function or an inlined call that has code.
   struct Scope {
@@ -49,6 +57,11 @@ class DwarfInfo {
     Dwarf_Die die;
     uint32_t parent;
   };
+  struct Place {
+    Dwarf_Die die;
+    uint32_t unit;
+    uint64_t address;
+  };
   struct Unit {
     Dwarf_CU* cu = nullptr;
     Dwarf_Die skeleton{};  // the unit in the file itself; has ranges and lines
@@ -56,6 +69,7 @@ class DwarfInfo {
     bool indexed = false;
     bool qualifies = false;  // the language has namespaces or classes
     std::vector<Scope> scopes;
+    std::vector<Dwarf_Die> variables;  // those with a place of their own
     AddressMap by_address;
     std::vector<Enclosing> enclosing;
     std::unordered_map<const void*, uint32_t> enclosing_of;  // DIE address -> enclosing
@@ -75,6 +89,8 @@ class DwarfInfo {
   void walk_die(Walk& walk, Dwarf_Die* die, uint32_t scope, uint32_t enclosing, uint32_t depth);
   uint32_t add_scope(Walk& walk, Dwarf_Die* die, uint32_t parent, uint32_t depth);
   void note_enclosing(Unit& unit, Dwarf_Die* die, uint32_t enclosing);
+  static void note_variable(Unit& unit, Dwarf_Die* die, uint32_t enclosing);
+  void index_variables();
 
   Unit* unit_at(uint64_t address);
   void fill_line(Unit& unit, uint64_t address, SymbolFrame& frame) const;
@@ -93,6 +109,9 @@ class DwarfInfo {
   std::vector<uint32_t> rangeless_;  // units that do not say which addresses they cover
   AddressMap rangeless_by_address_;
   bool rangeless_indexed_ = false;
+  std::vector<Place> variables_;  // of all units
+  AddressMap variables_by_address_;
+  bool variables_indexed_ = false;
 };
 
 }  // namespace mprof::dumper

@@ -25,6 +25,7 @@ constexpr uint64_t kMaxUnpackMemoryBytes = uint64_t{256} << 20;
 // here on a file is read whole and closed.
 constexpr int kManyFds = 512;
 constexpr size_t kMaxBuildIdBytes = 64;
+constexpr uint64_t kPltEntryBytes = 16;
 
 FileProblem problem_of_open(int error) {
   return error == EACCES || error == EPERM || error == EMFILE || error == ENFILE
@@ -39,11 +40,26 @@ bool is_ours(Elf* elf) {
          (header.e_type == ET_EXEC || header.e_type == ET_DYN || header.e_type == ET_REL);
 }
 
+// A function of another module whose address a program takes that is linked to a fixed address:
+// the entry in its own PLT then stands for the function.
+bool is_plt_address(const GElf_Sym& symbol) {
+  return symbol.st_shndx == SHN_UNDEF && symbol.st_value != 0 &&
+         GELF_ST_TYPE(symbol.st_info) == STT_FUNC;
+}
+
+bool is_in_a_section(const GElf_Sym& symbol) {
+  return symbol.st_shndx != SHN_UNDEF && symbol.st_shndx != SHN_ABS &&
+         symbol.st_shndx != SHN_COMMON;
+}
+
 bool is_code_symbol(const GElf_Sym& symbol) {
-  if (symbol.st_shndx == SHN_UNDEF || symbol.st_shndx == SHN_ABS || symbol.st_shndx == SHN_COMMON)
-    return false;
   const int type = GELF_ST_TYPE(symbol.st_info);
-  return type == STT_FUNC || type == STT_GNU_IFUNC || type == STT_NOTYPE;
+  const bool is_code = type == STT_FUNC || type == STT_GNU_IFUNC || type == STT_NOTYPE;
+  return (is_code && is_in_a_section(symbol)) || is_plt_address(symbol);
+}
+
+bool is_data_symbol(const GElf_Sym& symbol) {
+  return GELF_ST_TYPE(symbol.st_info) == STT_OBJECT && is_in_a_section(symbol);
 }
 
 std::vector<char> unpack_xz(const void* packed, size_t packed_bytes) {
@@ -194,26 +210,31 @@ bool ElfFile::has_dwarf() const {
 
 bool ElfFile::has_symtab() const { return has_section(".symtab"); }
 
-std::vector<AddressMap::Range> ElfFile::code_ranges() const {
+std::vector<AddressMap::Range> ElfFile::code_ranges() const { return ranges(true); }
+
+std::vector<AddressMap::Range> ElfFile::data_ranges() const { return ranges(false); }
+
+std::vector<AddressMap::Range> ElfFile::ranges(bool is_code) const {
   std::vector<AddressMap::Range> ranges;
+  constexpr uint64_t kWhat = SHF_ALLOC | SHF_EXECINSTR | SHF_TLS;
+  const uint64_t wanted = is_code ? SHF_ALLOC | SHF_EXECINSTR : SHF_ALLOC;
   for (Elf_Scn* section = nullptr; (section = elf_nextscn(elf_, section)) != nullptr;) {
     GElf_Shdr header;
-    constexpr uint64_t kCode = SHF_ALLOC | SHF_EXECINSTR;
-    if (gelf_getshdr(section, &header) == nullptr || (header.sh_flags & kCode) != kCode) continue;
+    if (gelf_getshdr(section, &header) == nullptr || (header.sh_flags & kWhat) != wanted) continue;
     ranges.push_back(
         {header.sh_addr, header.sh_addr + header.sh_size, 0, static_cast<uint32_t>(ranges.size())});
   }
-  return ranges.empty() ? code_segments() : ranges;
+  return ranges.empty() ? segments(is_code) : ranges;
 }
 
-std::vector<AddressMap::Range> ElfFile::code_segments() const {
+std::vector<AddressMap::Range> ElfFile::segments(bool is_code) const {
   std::vector<AddressMap::Range> ranges;
   size_t count = 0;
   if (elf_getphdrnum(elf_, &count) != 0) return ranges;
   for (size_t i = 0; i < count; ++i) {
     GElf_Phdr segment;
     if (gelf_getphdr(elf_, static_cast<int>(i), &segment) == nullptr) break;
-    if (segment.p_type != PT_LOAD || (segment.p_flags & PF_X) == 0) continue;
+    if (segment.p_type != PT_LOAD || ((segment.p_flags & PF_X) != 0) != is_code) continue;
     ranges.push_back({segment.p_vaddr, segment.p_vaddr + segment.p_memsz, 0,
                       static_cast<uint32_t>(ranges.size())});
   }
@@ -221,6 +242,15 @@ std::vector<AddressMap::Range> ElfFile::code_segments() const {
 }
 
 std::vector<ElfSymbol> ElfFile::code_symbols(uint32_t section_type) const {
+  return symbols(section_type, is_code_symbol);
+}
+
+std::vector<ElfSymbol> ElfFile::data_symbols(uint32_t section_type) const {
+  return symbols(section_type, is_data_symbol);
+}
+
+template <class Wanted>
+std::vector<ElfSymbol> ElfFile::symbols(uint32_t section_type, Wanted&& wanted) const {
   std::vector<ElfSymbol> symbols;
   // Only the first table of a kind: a file may claim thousands over the same bytes.
   for (Elf_Scn* section = nullptr; (section = elf_nextscn(elf_, section)) != nullptr;) {
@@ -232,16 +262,72 @@ std::vector<ElfSymbol> ElfFile::code_symbols(uint32_t section_type) const {
     for (size_t i = 0; i < count; ++i) {
       GElf_Sym symbol;
       if (gelf_getsym(data, static_cast<int>(i), &symbol) == nullptr) break;
-      if (!is_code_symbol(symbol)) continue;
+      if (!wanted(symbol)) continue;
       const char* name = elf_strptr(elf_, header.sh_link, symbol.st_name);
       if (name == nullptr || *name == '\0') continue;
-      symbols.push_back({symbol.st_value, symbol.st_size, name,
+      const uint64_t size_bytes = is_plt_address(symbol) ? kPltEntryBytes : symbol.st_size;
+      symbols.push_back({symbol.st_value, size_bytes, name,
                          static_cast<uint8_t>(GELF_ST_TYPE(symbol.st_info)),
                          static_cast<uint8_t>(GELF_ST_BIND(symbol.st_info))});
     }
     return symbols;
   }
   return symbols;
+}
+
+// What the file has from `address` to the end of its section.
+std::string_view ElfFile::contents_from(uint64_t address) const {
+  for (Elf_Scn* section = nullptr; (section = elf_nextscn(elf_, section)) != nullptr;) {
+    GElf_Shdr header;
+    if (gelf_getshdr(section, &header) == nullptr || (header.sh_flags & SHF_ALLOC) == 0 ||
+        header.sh_type == SHT_NOBITS || address < header.sh_addr ||
+        address - header.sh_addr >= header.sh_size)
+      continue;
+    const Elf_Data* data = elf_rawdata(section, nullptr);
+    const uint64_t offset = address - header.sh_addr;
+    if (data == nullptr || data->d_buf == nullptr || offset >= data->d_size) return {};
+    return {static_cast<const char*>(data->d_buf) + offset, data->d_size - offset};
+  }
+  return {};
+}
+
+std::optional<uint64_t> ElfFile::relocated(const GElf_Rela& relocation,
+                                           size_t symbols_section) const {
+  const auto addend = static_cast<uint64_t>(relocation.r_addend);
+  if (GELF_R_TYPE(relocation.r_info) == R_X86_64_RELATIVE) return addend;
+  if (GELF_R_TYPE(relocation.r_info) != R_X86_64_64) return {};
+  GElf_Sym symbol;
+  Elf_Scn* section = elf_getscn(elf_, symbols_section);
+  Elf_Data* symbols = section == nullptr ? nullptr : elf_getdata(section, nullptr);
+  if (symbols == nullptr ||
+      gelf_getsym(symbols, static_cast<int>(GELF_R_SYM(relocation.r_info)), &symbol) == nullptr ||
+      !is_in_a_section(symbol))
+    return {};
+  return symbol.st_value + addend;
+}
+
+std::optional<uint64_t> ElfFile::pointer_at(uint64_t address) const {
+  for (Elf_Scn* section = nullptr; (section = elf_nextscn(elf_, section)) != nullptr;) {
+    GElf_Shdr header;
+    if (gelf_getshdr(section, &header) == nullptr || header.sh_type != SHT_RELA ||
+        (header.sh_flags & SHF_ALLOC) == 0)
+      continue;
+    Elf_Data* data = elf_getdata(section, nullptr);
+    GElf_Rela relocation;
+    for (int i = 0; data != nullptr && gelf_getrela(data, i, &relocation) != nullptr; ++i)
+      if (relocation.r_offset == address) return relocated(relocation, header.sh_link);
+  }
+  uint64_t word = 0;
+  const std::string_view bytes = contents_from(address);
+  if (bytes.size() < sizeof word) return {};
+  std::memcpy(&word, bytes.data(), sizeof word);
+  return word;
+}
+
+std::string ElfFile::text_at(uint64_t address) const {
+  const std::string_view bytes = contents_from(address);
+  const size_t end = bytes.find('\0');
+  return std::string(bytes.substr(0, end == std::string_view::npos ? 0 : end));
 }
 
 std::unique_ptr<ElfFile> ElfFile::packed_symbols() const {

@@ -9,10 +9,12 @@
 //           is truncated under a mapping would end the program with SIGBUS.
 #pragma once
 
+#include <gelf.h>
 #include <libelf.h>
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -77,8 +79,17 @@ class ElfFile {
 
   // Where code lies; from the section headers, or the segments of a file without them.
   [[nodiscard]] std::vector<AddressMap::Range> code_ranges() const;
+  // Where variables, constants and vtables lie; not thread-local ones, which have no address here.
+  [[nodiscard]] std::vector<AddressMap::Range> data_ranges() const;
   // Functions and labels of .symtab (SHT_SYMTAB) or .dynsym (SHT_DYNSYM).
   [[nodiscard]] std::vector<ElfSymbol> code_symbols(uint32_t section_type) const;
+  // Variables, constants and vtables of it.
+  [[nodiscard]] std::vector<ElfSymbol> data_symbols(uint32_t section_type) const;
+  // The pointer that a loaded module has at `address`, relocated but not moved by a load bias.
+  // Nothing where there is none, or where it leads into another module.
+  [[nodiscard]] std::optional<uint64_t> pointer_at(uint64_t address) const;
+  // The zero-terminated text there, empty when there is none.
+  [[nodiscard]] std::string text_at(uint64_t address) const;
   // The symbol table that Fedora-like systems pack into .gnu_debugdata; nullptr when absent.
   [[nodiscard]] std::unique_ptr<ElfFile> packed_symbols() const;
 
@@ -86,7 +97,13 @@ class ElfFile {
   ElfFile() = default;
   bool adopt(Elf* elf);
   [[nodiscard]] Elf_Scn* find_section(std::string_view name) const;
-  [[nodiscard]] std::vector<AddressMap::Range> code_segments() const;
+  [[nodiscard]] std::string_view contents_from(uint64_t address) const;
+  [[nodiscard]] std::optional<uint64_t> relocated(const GElf_Rela& relocation,
+                                                  size_t symbols_section) const;
+  [[nodiscard]] std::vector<AddressMap::Range> ranges(bool is_code) const;
+  [[nodiscard]] std::vector<AddressMap::Range> segments(bool is_code) const;
+  template <class Wanted>
+  [[nodiscard]] std::vector<ElfSymbol> symbols(uint32_t section_type, Wanted&& wanted) const;
 
   std::string path_;
   std::string build_id_hex_;

@@ -121,6 +121,17 @@ void for_each_ring(const Dump& dump, const Use& use) {
     if (const auto view = dump.profbuf(row)) use(copy_ring(row, *view));
 }
 
+// The words behind the time, up to the weight.
+void fill_payload(Event& event, const uint64_t* words) {
+  if (event.kind == RecordKind::kCounted) {
+    event.value = words[2];
+    return;
+  }
+  event.size_bytes = words[2];
+  if (event.kind == RecordKind::kFree) event.alloc_ticks = words[3];
+  event.bytes = format::weighted_bytes(event.size_bytes, event.weight);
+}
+
 }  // namespace
 
 EventParser::Stream& EventParser::stream_of(uint32_t row) {
@@ -213,11 +224,9 @@ void EventParser::deliver(Stream& stream, uint32_t row, RecordWord head, const u
     note_loss(event.ticks);
   } else {
     const bool weighted = (head.flags & format::kWeighted) != 0;
-    event.bucket = head.argument;
-    event.size_bytes = words[2];
-    if (head.kind == RecordKind::kFree) event.alloc_ticks = words[3];
+    event.row = head.argument;
     event.weight = weighted ? words[head.words - 1] : format::kWeightOne;
-    event.bytes = format::weighted_bytes(event.size_bytes, event.weight);
+    fill_payload(event, words);
     ++health_.events;
     note_time(event.ticks);
   }

@@ -23,22 +23,27 @@
 namespace mprof::dumper {
 
 struct Event {
-  format::RecordKind kind{};  // kAlloc, kFree or kLost
+  format::RecordKind kind{};  // kAlloc, kFree, kCounted or kLost
   uint32_t profbuf = 0;
   uint32_t thread = format::kNoRow;  // row of the thread table
-  uint32_t bucket = 0;
-  uint64_t ticks = 0;  // kLost: of the first one lost
-  uint64_t size_bytes = 0;
-  uint64_t weight = 0;       // format/weights.h
-  uint64_t bytes = 0;        // what the sample stands for
-  uint64_t alloc_ticks = 0;  // kFree
-  uint64_t lost = 0;         // kLost: how many records
+  uint32_t row = format::kNoRow;     // of the bucket table; kCounted: of the count table
+  uint64_t ticks = 0;                // kLost: of the first one lost
+  uint64_t size_bytes = 0;           // kAlloc, kFree
+  uint64_t weight = 0;               // format/weights.h
+  uint64_t bytes = 0;                // kAlloc, kFree: what the sample stands for
+  uint64_t alloc_ticks = 0;          // kFree
+  uint64_t value = 0;                // kCounted: of one event; format/count_bucket.h
+  uint64_t lost = 0;                 // kLost: how many records
+
+  [[nodiscard]] bool is_of_heap() const {
+    return kind == format::RecordKind::kAlloc || kind == format::RecordKind::kFree;
+  }
 };
 using EventSink = std::function<void(const Event&)>;
 
 // How much of what happened the events tell.
 struct StreamHealth {
-  uint64_t events = 0;            // kAlloc and kFree
+  uint64_t events = 0;            // kAlloc, kFree and kCounted
   uint64_t lost_reported = 0;     // by kLost records
   uint64_t lost_at_the_end = 0;   // dropped, and no kLost record came after
   uint64_t first_lost_ticks = 0;  // 0: nothing lost

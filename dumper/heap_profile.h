@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The buckets of a dump as heap, allocs and peak profiles.
 //
-// Estimates Values are sums of weighed samples (format/weights.h), each with its variance. Objects
-//           have 16 fractional bits in the dump; they are rounded along the running sum, so the
-//           total of a profile is the rounded total and not a sum of rounding errors.
+// Estimates Values are sums of weighed samples, each with its variance; see estimate.h.
 // Lost      A lost sample stands for an unknown number of blocks, so losses are comments. At rate
 //           1 it is exactly one block, and a "[lost: reason]" sample counts it as allocated.
 // Labels    Anonymous mappings (MPROF_MMAP=1) are part of the heap profile under the label
@@ -11,23 +9,19 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "dumper/cut.h"
 #include "dumper/dump_reader.h"
-#include "dumper/profile.h"
-#include "dumper/symbolize.h"
+#include "dumper/estimate.h"
+#include "dumper/placed_profile.h"
 
 namespace mprof::dumper {
 
 enum class HeapView { kHeap, kAllocs, kPeak };
 inline constexpr HeapView kHeapViews[] = {HeapView::kHeap, HeapView::kAllocs, HeapView::kPeak};
 [[nodiscard]] const char* view_name(HeapView view);
-// A comma-separated list. Throws std::invalid_argument that names what is accepted.
-[[nodiscard]] std::vector<HeapView> parse_views(const std::string& list);
 
 struct BucketReading {
   uint32_t row = 0;
@@ -49,10 +43,6 @@ struct HeapReading {
 // Looks at the dump anew.
 [[nodiscard]] HeapReading read_heap(Dump& dump);
 
-struct Estimate {
-  double value = 0;
-  double standard_error = 0;
-};
 struct HeapSums {
   Estimate alloc_objects, alloc_bytes;
   Estimate live_objects, live_bytes;
@@ -62,20 +52,7 @@ struct HeapSums {
 };
 [[nodiscard]] HeapSums sum(const HeapReading& reading);
 
-// A profile before it has names: where each of its locations lies in which file.
-struct CodePlace {
-  ModuleRef module;
-  uint64_t vaddr = 0;
-  bool known = false;
-};
-struct HeapProfile {
-  Profile profile;
-  std::vector<CodePlace> places;  // of each location
-};
-
-[[nodiscard]] HeapProfile make_profile(const Dump& dump, const HeapReading& reading, HeapView view);
-
-// Gives the locations their functions and lines, and adds a comment for each module without.
-void symbolize(HeapProfile& profile, Symbolizer& symbolizer, SymbolDetail detail);
+[[nodiscard]] PlacedProfile make_profile(const Dump& dump, const HeapReading& reading,
+                                         HeapView view);
 
 }  // namespace mprof::dumper

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "dumper/count_profile.h"
 #include "dumper/profile_comments.h"
 
 namespace mprof::dumper {
@@ -19,6 +20,14 @@ Json totals(const HeapSums& sums) {
       {"peak_objects", estimate(sums.peak_objects)},   {"peak_bytes", estimate(sums.peak_bytes)}};
 }
 
+Json waits(const Dump& dump, const CountReading& counts, format::CountKind kind) {
+  const CountSums sums = sum(dump, counts, kind);
+  return {{"samples", sums.samples},
+          {"contentions", estimate(sums.count)},
+          {"delay_ns", estimate(sums.delay_ns)},
+          {"longest_ns", sums.longest_ns}};
+}
+
 Json lost(const Dump& dump) {
   Json by_reason = Json::object();
   for (size_t i = 0; i < format::kLostReasons; ++i)
@@ -32,7 +41,7 @@ Json events(const DoubleEntry& books) {
   return {{"produced", books.samples},         {"delivered", health.events},
           {"dropped", health.lost()},          {"gaps", health.gaps},
           {"damaged", health.damaged_records}, {"equal", books.equal()},
-          {"journal", health.journal}};
+          {"journal", health.journal},         {"without_profbuf", books.without_profbuf}};
 }
 
 }  // namespace
@@ -40,6 +49,8 @@ Json events(const DoubleEntry& books) {
 std::string info_json(const Dump& dump, const HeapReading& reading, const DoubleEntry& books) {
   const HeapSums sums = sum(reading);
   const StackCounts stacks = stack_counts(dump);
+  const CountReading counts = read_counts(dump);
+  const CountSums threads = sum(dump, counts, format::CountKind::kThreadCreate);
   const Json out = {
       {"dump", dump.path()},
       {"program", dump.executable()},
@@ -59,6 +70,11 @@ std::string info_json(const Dump& dump, const HeapReading& reading, const Double
       {"lost", lost(dump)},
       {"events", events(books)},
       {"damage", dump.damage()},
+      {"block_rate_ns", dump.header().block_rate_ns},
+      {"mutex_fraction", dump.header().mutex_fraction},
+      {"block", waits(dump, counts, format::CountKind::kBlock)},
+      {"mutex", waits(dump, counts, format::CountKind::kMutex)},
+      {"threads_created", threads.samples},
   };
   // File names may hold any bytes.
   return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";

@@ -19,6 +19,7 @@
 #include "dumper/launch.h"
 #include "dumper/options.h"
 #include "dumper/report_info.h"
+#include "dumper/report_locks.h"
 #include "dumper/site_name.h"
 #include "dumper/write_profiles.h"
 
@@ -33,9 +34,9 @@ void show_damage(const Dump& dump) {
 }
 
 // Damage and not one row of it readable: nothing was usable.
-void require_something(const Dump& dump, const HeapReading& reading) {
+void require_something(const Dump& dump, const Reading& reading) {
   show_damage(dump);
-  if (reading.buckets.empty() && !dump.damage().empty())
+  if (reading.heap.buckets.empty() && reading.counts.rows.empty() && !dump.damage().empty())
     throw DumpError(dump.path() + ": nothing in it can be used; see the damage above");
 }
 
@@ -47,7 +48,7 @@ int run_pprof(const Options& options) {
   for (const std::string& argument : options.dumps) {
     try {
       Dump dump = Dump::open(resolve_dump(argument), Access::kWrite);
-      const HeapReading reading = read_wanted(dump, options.from, options.to);
+      const Reading reading = read_wanted(dump, options.from, options.to);
       require_something(dump, reading);
       for (const std::string& path : write_profiles(dump, reading, output, symbolizer))
         fmt::print("{}\n", path);
@@ -59,20 +60,27 @@ int run_pprof(const Options& options) {
   return failed;
 }
 
+std::string top_value(const Options& options) {
+  if (std::holds_alternative<format::CountKind>(options.top_view))
+    return options.contentions ? "contentions" : "delay";
+  const bool allocs = options.top_view == View(HeapView::kAllocs);
+  return std::string(allocs ? "alloc_" : "inuse_") + (options.objects ? "objects" : "space");
+}
+
 int run_top(const Options& options) {
   Dump dump = Dump::open(resolve_dump(options.dumps.front()), Access::kWrite);
-  const HeapReading reading = read_wanted(dump, options.from, options.to);
+  const Reading reading = read_wanted(dump, options.from, options.to);
   require_something(dump, reading);
-  HeapProfile heap = make_profile(dump, reading, options.top_view);
   Symbolizer symbolizer(options.symbols);
-  symbolize(heap, symbolizer, options.symbols.detail);
+  LabelNames names(dump, symbolizer, options.symbols.detail);
+  PlacedProfile placed = make_profile(dump, reading, options.top_view, names);
+  symbolize(placed, symbolizer, options.symbols.detail);
   TopOptions top;
   top.sort = options.sort;
   top.rows = options.rows;
-  top.value_type = options.top_view == HeapView::kAllocs ? "alloc_" : "inuse_";
-  top.value_type += options.objects ? "objects" : "space";
+  top.value_type = top_value(options);
   top.width_columns = terminal_width_columns(STDOUT_FILENO);
-  fmt::print("{}", format_top(heap.profile, compute_top(heap.profile, top), top));
+  fmt::print("{}", format_top(placed.profile, compute_top(placed.profile, top), top));
   return 0;
 }
 
@@ -93,6 +101,18 @@ Window window_of(const Dump& dump, const Options& options) {
   return window;
 }
 
+int run_locks(const Options& options) {
+  const Dump dump = Dump::open(resolve_dump(options.dumps.front()), Access::kRead);
+  const Reading reading{{}, read_counts(dump)};
+  require_something(dump, reading);
+  Symbolizer symbolizer(options.symbols);
+  const LockReport report = compute_locks(dump, reading.counts, symbolizer, options.symbols.detail);
+  fmt::print("{}", options.json
+                       ? locks_json(report)
+                       : locks_table(report, options.rows, terminal_width_columns(STDOUT_FILENO)));
+  return 0;
+}
+
 int run_timeline(const Options& options) {
   const Dump dump = Dump::open(resolve_dump(options.dumps.front()), Access::kRead);
   const Timeline timeline = make_timeline(dump, window_of(dump, options), options.intervals);
@@ -104,7 +124,8 @@ int run_timeline(const Options& options) {
 int run_lifetimes(const Options& options) {
   const Dump dump = Dump::open(resolve_dump(options.dumps.front()), Access::kRead);
   const LifetimeReport report = measure_lifetimes(dump, window_of(dump, options));
-  SiteNames names(dump, options.symbols);
+  Symbolizer symbolizer(options.symbols);
+  SiteNames names(dump, symbolizer, options.symbols.detail);
   const SiteName name_of = [&names](uint32_t bucket) { return names.of_bucket(bucket); };
   fmt::print("{}", options.csv ? lifetimes_csv(report, name_of)
                                : lifetimes_table(report, name_of, options.rows, dump.clock()));
@@ -114,6 +135,13 @@ int run_lifetimes(const Options& options) {
 
 int run_drain(const Options& options) {
   return run_drain_command({resolve_dump(options.dumps.front()), options.once, options.detach});
+}
+
+// Every process makes a thread: its first.
+bool is_without_samples(const Dump& dump, const Reading& reading) {
+  return sum(reading.heap).alloc_samples == 0 &&
+         sum(dump, reading.counts, format::CountKind::kBlock).samples == 0 &&
+         sum(dump, reading.counts, format::CountKind::kMutex).samples == 0;
 }
 
 // What `mprof run` says at the end. A build has thousands of processes; each one that was sampled
@@ -128,16 +156,17 @@ class RunReport {
   // `always`: the program itself, also if nothing was sampled.
   void add(const std::string& path, bool always) {
     Dump dump = Dump::open(path, Access::kWrite);
-    const HeapReading reading = read_heap(dump);
-    if (!always && sum(reading).alloc_samples == 0 && dump.damage().empty()) {
+    const Reading reading = read_whole(dump);
+    if (!always && is_without_samples(dump, reading) && dump.damage().empty()) {
       ++without_samples_;
       return;
     }
     const auto written = write_profiles(dump, reading, output_, symbolizer_);
     if (++reported_ > kMaxReported) return;
-    HeapProfile allocs = make_profile(dump, reading, HeapView::kAllocs);
+    PlacedProfile allocs = make_profile(dump, reading.heap, HeapView::kAllocs);
     symbolize(allocs, symbolizer_, options_.symbols.detail);
-    fmt::print(stderr, "{}  dump     {}\n", report_summary(dump, reading, allocs.profile), path);
+    fmt::print(stderr, "{}  dump     {}\n", report_summary(dump, reading.heap, allocs.profile),
+               path);
     for (const std::string& file : written) fmt::print(stderr, "  profile  {}\n", file);
   }
 
@@ -147,8 +176,8 @@ class RunReport {
                  reported_ - kMaxReported);
     if (without_samples_ != 0)
       fmt::print(stderr,
-                 "{} processes allocated too little to be sampled; they left dumps and no "
-                 "profiles\n",
+                 "{} processes allocated and waited too little to be sampled; they left dumps and "
+                 "no profiles\n",
                  without_samples_);
   }
 
@@ -205,6 +234,7 @@ int run_command(const Options& options) {
     case Command::kDrain: return run_drain(options);
     case Command::kTimeline: return run_timeline(options);
     case Command::kLifetimes: return run_lifetimes(options);
+    case Command::kLocks: return run_locks(options);
   }
   return 1;
 }

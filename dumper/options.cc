@@ -22,7 +22,7 @@ constexpr const char* kSymbolWords = "none, names or full";
 
 // What CLI11 fills before it is checked.
 struct Raw {
-  std::string views;  // default: all that there are
+  std::string views;
   std::string symbols = "full";
   std::string sort = "flat";
   std::string from;
@@ -31,6 +31,8 @@ struct Raw {
   bool debuginfod = false;
   bool peak = false;
   bool allocs = false;
+  bool mutex = false;
+  bool block = false;
   bool no_drain = false;
   bool no_run = false;
   std::map<std::string, std::string> settings;  // by variable
@@ -73,7 +75,8 @@ void add_symbol_options(CLI::App* app, Raw& raw) {
 
 void add_output_options(CLI::App* app, Options& options, Raw& raw) {
   app->add_option("-p,--profile", raw.views,
-                  "heap, allocs, peak; separated by commas; default all of them");
+                  "heap, allocs, peak, block, mutex, threadcreate; separated by commas; default "
+                  "all that were recorded");
   app->add_option("-o,--output", options.directory, "directory of what is written");
   add_symbol_options(app, raw);
 }
@@ -124,16 +127,30 @@ void add_pprof(CLI::App& app, Options& options, Raw& raw) {
 }
 
 void add_top(CLI::App& app, Options& options, Raw& raw) {
-  CLI::App* top =
-      add_command(app, "top", "the functions that memory is spent in", options, Command::kTop);
+  CLI::App* top = add_command(app, "top", "the functions that memory or waiting time is spent in",
+                              options, Command::kTop);
   add_dump(top, options)->expected(1);
   top->add_option("--sort", raw.sort, "flat or cum")->capture_default_str();
   top->add_option("-n", options.rows, "rows to show, 0 for all")->capture_default_str();
   top->add_flag("--peak", raw.peak, "in use when the heap was at its highest");
   top->add_flag("--allocs", raw.allocs, "all that was allocated, freed since or not");
+  top->add_flag("--mutex", raw.mutex, "who kept others waiting for a lock, and for how long");
+  top->add_flag("--block", raw.block, "who waited, and for how long");
   top->add_flag("--objects", options.objects, "count blocks in place of bytes");
+  top->add_flag("--contentions", options.contentions,
+                "with --mutex and --block: count them in place of their time");
   add_symbol_options(top, raw);
   add_window(top, raw);
+}
+
+void add_locks(CLI::App& app, Options& options, Raw& raw) {
+  CLI::App* locks =
+      add_command(app, "locks", "the locks that threads waited for, who held them, who waited",
+                  options, Command::kLocks);
+  add_dump(locks, options)->expected(1);
+  locks->add_option("-n", options.rows, "locks to show, 0 for all")->capture_default_str();
+  locks->add_flag("--json", options.json, "for programs");
+  add_symbol_options(locks, raw);
 }
 
 void add_reports(CLI::App& app, Options& options, Raw& raw) {
@@ -168,6 +185,7 @@ std::unique_ptr<CLI::App> make_app(Options& options, Raw& raw) {
   add_run(*app, options, raw);
   add_pprof(*app, options, raw);
   add_top(*app, options, raw);
+  add_locks(*app, options, raw);
   add_reports(*app, options, raw);
   add_doctor(*app, options, raw);
   return app;
@@ -197,6 +215,22 @@ TopSort parse_sort(const std::string& word) {
   throw UsageError(fmt::format("--sort '{}': accepted is flat or cum", word));
 }
 
+void check_top(Options& options, const Raw& raw) {
+  if (raw.peak + raw.allocs + raw.mutex + raw.block > 1)
+    throw UsageError("--peak, --allocs, --mutex and --block: only one of them");
+  if (raw.peak) options.top_view = HeapView::kPeak;
+  if (raw.allocs) options.top_view = HeapView::kAllocs;
+  if (raw.mutex) options.top_view = format::CountKind::kMutex;
+  if (raw.block) options.top_view = format::CountKind::kBlock;
+  const bool of_waits = raw.mutex || raw.block;
+  if (options.objects && of_waits)
+    throw UsageError(
+        "--objects: a wait has no blocks; accepted with --mutex and --block is "
+        "--contentions");
+  if (options.contentions && !of_waits)
+    throw UsageError("--contentions: accepted with --mutex or --block");
+}
+
 void check_values(Options& options, const Raw& raw) {
   check_settings(options, raw);
   if (!raw.views.empty()) options.views = parse_views(raw.views);
@@ -205,18 +239,13 @@ void check_values(Options& options, const Raw& raw) {
   options.sort = parse_sort(raw.sort);
   options.drain = !raw.no_drain;
   options.run_it = !raw.no_run;
-  if (raw.peak && raw.allocs) throw UsageError("--peak and --allocs: only one of them");
-  if (raw.peak) options.top_view = HeapView::kPeak;
-  if (raw.allocs) options.top_view = HeapView::kAllocs;
+  check_top(options, raw);
   if (!raw.from.empty()) options.from = parse_time("--from", raw.from);
   if (!raw.to.empty()) options.to = parse_time("--to", raw.to);
-  // A part of the time has no peak.
-  if (raw.views.empty() && (options.from || options.to))
-    options.views = {HeapView::kHeap, HeapView::kAllocs};
   if (raw.peak && (options.from || options.to))
     throw UsageError(
-        "--peak: a part of the time has no peak; accepted with --from and --to is "
-        "--allocs");
+        "--peak: a part of the time has no peak; accepted with --from and --to are --allocs, "
+        "--mutex and --block");
 }
 
 bool takes_program(const std::string& command) { return command == "run" || command == "doctor"; }

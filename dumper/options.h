@@ -11,9 +11,9 @@
 #include <string>
 #include <vector>
 
-#include "dumper/heap_profile.h"
 #include "dumper/report_top.h"
 #include "dumper/timeline.h"
+#include "dumper/views.h"
 
 namespace mprof::dumper {
 
@@ -21,7 +21,18 @@ struct UsageError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-enum class Command { kHelp, kRun, kPprof, kTop, kInfo, kDoctor, kDrain, kTimeline, kLifetimes };
+enum class Command {
+  kHelp,
+  kRun,
+  kPprof,
+  kTop,
+  kInfo,
+  kDoctor,
+  kDrain,
+  kTimeline,
+  kLifetimes,
+  kLocks
+};
 
 struct Options {
   Command command = Command::kHelp;
@@ -29,7 +40,7 @@ struct Options {
   std::vector<std::string> program;                // run, doctor: command and arguments
   std::vector<std::string> dumps;                  // files or pids
   std::map<std::string, std::string> environment;  // run: MPROF_* from options
-  std::vector<HeapView> views = {HeapView::kHeap, HeapView::kAllocs, HeapView::kPeak};
+  std::vector<View> views;                         // empty: what the target recorded
   std::string directory;
   bool drain = true;
   bool run_it = true;
@@ -42,8 +53,9 @@ struct Options {
   size_t intervals = 40;
   SymbolOptions symbols;
   TopSort sort = TopSort::kFlat;
-  HeapView top_view = HeapView::kHeap;
-  bool objects = false;
+  View top_view = HeapView::kHeap;
+  bool objects = false;      // top: blocks in place of bytes
+  bool contentions = false;  // top: contentions in place of their time
   std::optional<TimePoint> from;
   std::optional<TimePoint> to;
 };

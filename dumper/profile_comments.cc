@@ -66,6 +66,72 @@ std::string totals_line(const HeapReading& reading, HeapView view) {
       estimate_text(sums.live_bytes, "bytes"), estimate_text(sums.live_objects, "count"));
 }
 
+std::string totals_line(const Dump& dump, const CountReading& reading, format::CountKind kind) {
+  const CountSums sums = sum(dump, reading, kind);
+  if (kind == format::CountKind::kThreadCreate)
+    return fmt::format("total: {} threads", estimate_text(sums.count, "count"));
+  return fmt::format(
+      "totals with standard error: {} contentions, {} of delay; {} events recorded, the longest {}",
+      estimate_text(sums.count, "count"), duration_text(sums.delay_ns), sums.samples,
+      duration_text(static_cast<double>(sums.longest_ns)));
+}
+
+std::string stack_line(const Dump& dump, const CountReading& reading, format::CountKind kind) {
+  uint64_t stacks = 0;
+  uint64_t truncated = 0;
+  uint64_t incomplete = 0;
+  for (const auto& [row, copy] : reading.rows) {
+    if (copy.kind != kind || copy.stack == format::kNoRow) continue;
+    const uint32_t root = dump.stack(copy.stack).root;
+    ++stacks;
+    truncated += root == format::kStackTruncated ? 1 : 0;
+    incomplete += root == format::kStackIncomplete ? 1 : 0;
+  }
+  return fmt::format(
+      "stacks: unwinder {}, at most {} frames; of {} rows of stack and labels {} are deeper "
+      "([truncated]) and {} could not be followed to the outermost frame ([incomplete])",
+      unwind_name(dump.header().unwind), dump.header().stack_depth_frames, stacks, truncated,
+      incomplete);
+}
+
+void add_losses(const Dump& dump, std::vector<std::string>& lines) {
+  for (std::string& line : loss_lines(dump)) lines.push_back(std::move(line));
+  for (const std::string& line : dump.damage()) lines.push_back("damage: " + line);
+}
+
+std::vector<std::string> first_lines(const Dump& dump, const char* view) {
+  return {fmt::format("mprof {} profile of process {}, started {}", view, dump.header().pid,
+                      time_text(dump.header().realtime_start_ns)),
+          "command line: " + command_text(dump.command_line())};
+}
+
+std::string block_rate_text(uint64_t rate_ns) {
+  if (rate_ns == 0) return "waits were not recorded (MPROF_BLOCK_RATE=0)";
+  if (rate_ns == 1) return "every wait was recorded (MPROF_BLOCK_RATE=1): values are exact";
+  return fmt::format(
+      "waits of {} or longer were all recorded, shorter ones with a chance by their length "
+      "(MPROF_BLOCK_RATE={}); values are unbiased estimates",
+      duration_text(static_cast<double>(rate_ns)), rate_ns);
+}
+
+std::string mutex_fraction_text(uint32_t fraction) {
+  if (fraction == 0) return "contention of locks was not recorded (MPROF_MUTEX_FRACTION=0)";
+  if (fraction == 1)
+    return "all contention of locks was recorded (MPROF_MUTEX_FRACTION=1): values are exact";
+  return fmt::format(
+      "busy locks were watched down to 1/{} of the time (MPROF_MUTEX_FRACTION); the weights are in "
+      "the values, which are unbiased estimates",
+      fraction);
+}
+
+std::string loss_line(format::Lost reason, uint64_t count) {
+  const char* name = format::kLostNames[static_cast<size_t>(reason)];
+  if (reason == format::Lost::kNoProfbuf)
+    return fmt::format("{} events are in the totals and not in the events over time ({})", count,
+                       name);
+  return fmt::format("lost: {} samples ({})", count, name);
+}
+
 std::string number(double value, const char* unit) {
   if (std::string_view(unit) == "bytes") return format_value(value, "bytes", "auto");
   return fmt::format("{:.0f}", value);
@@ -98,7 +164,7 @@ std::vector<std::string> loss_lines(const Dump& dump) {
   std::vector<std::string> lines;
   for (size_t i = 0; i < format::kLostReasons; ++i)
     if (const uint64_t count = dump.header().lost[i].load(std::memory_order_relaxed); count != 0)
-      lines.push_back(fmt::format("lost: {} samples ({})", count, format::kLostNames[i]));
+      lines.push_back(loss_line(static_cast<format::Lost>(i), count));
   if (const uint64_t failed = dump.header().mapped_growth_failures; failed != 0)
     lines.push_back(
         fmt::format("the dump could not grow {} times (disk full, a limit, or the "
@@ -118,6 +184,20 @@ std::string estimate_text(const Estimate& estimate, const char* unit) {
   return fmt::format("{} ± {}", value, number(estimate.standard_error, unit));
 }
 
+std::string duration_text(const Estimate& ns) {
+  if (ns.standard_error <= 0) return duration_text(ns.value);
+  return fmt::format("{} ± {}", duration_text(ns.value), duration_text(ns.standard_error));
+}
+
+std::string rate_text(const Dump& dump, format::CountKind kind) {
+  switch (kind) {
+    case format::CountKind::kBlock: return block_rate_text(dump.header().block_rate_ns);
+    case format::CountKind::kMutex: return mutex_fraction_text(dump.header().mutex_fraction);
+    case format::CountKind::kThreadCreate: break;
+  }
+  return "every thread was recorded: values are exact";
+}
+
 std::string command_text(const std::vector<std::string>& arguments) {
   std::string text;
   for (const std::string& argument : arguments) {
@@ -129,6 +209,7 @@ std::string command_text(const std::vector<std::string>& arguments) {
 
 std::string duration_text(double ns) {
   const double seconds = ns / 1e9;
+  if (ns < 1000) return fmt::format("{:.0f} ns", ns);
   if (seconds < 1e-3) return fmt::format("{:.1f} us", ns / 1e3);
   if (seconds < 1) return fmt::format("{:.1f} ms", ns / 1e6);
   if (seconds < 120) return fmt::format("{:.2f} s", seconds);
@@ -147,18 +228,27 @@ std::string time_text(uint64_t realtime_ns) {
 }
 
 std::vector<std::string> comments_for(const Dump& dump, const HeapReading& reading, HeapView view) {
-  std::vector<std::string> lines;
-  lines.push_back(fmt::format("mprof {} profile of process {}, started {}", view_name(view),
-                              dump.header().pid, time_text(dump.header().realtime_start_ns)));
-  lines.push_back("command line: " + command_text(dump.command_line()));
+  std::vector<std::string> lines = first_lines(dump, view_name(view));
   lines.push_back(rate_line(dump.header().heap_rate_bytes));
   lines.push_back(totals_line(reading, view));
   if (view == HeapView::kPeak) lines.push_back(peak_line(reading));
   lines.push_back(stack_line(dump));
   if (!reading.window.empty()) lines.push_back(reading.window);
   lines.push_back("read: " + describe(reading.cut));
-  for (std::string& line : loss_lines(dump)) lines.push_back(std::move(line));
-  for (const std::string& line : dump.damage()) lines.push_back("damage: " + line);
+  add_losses(dump, lines);
+  return lines;
+}
+
+std::vector<std::string> comments_for(const Dump& dump, const CountReading& reading,
+                                      format::CountKind kind) {
+  std::vector<std::string> lines = first_lines(dump, view_name(kind));
+  lines.push_back(rate_text(dump, kind));
+  lines.push_back(totals_line(dump, reading, kind));
+  lines.push_back(stack_line(dump, reading, kind));
+  if (!dump.clock().calibrated())
+    lines.push_back("the rate of the clock is unknown: delays are cycles, shown as nanoseconds");
+  if (!reading.window.empty()) lines.push_back(reading.window);
+  add_losses(dump, lines);
   return lines;
 }
 

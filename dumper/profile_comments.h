@@ -5,15 +5,21 @@
 #include <string>
 #include <vector>
 
+#include "dumper/count_profile.h"
 #include "dumper/heap_profile.h"
 
 namespace mprof::dumper {
 
 [[nodiscard]] std::vector<std::string> comments_for(const Dump& dump, const HeapReading& reading,
                                                     HeapView view);
+[[nodiscard]] std::vector<std::string> comments_for(const Dump& dump, const CountReading& reading,
+                                                    format::CountKind kind);
 
 // "12.50MB ± 1.20MB", or without the error where the value is exact.
 [[nodiscard]] std::string estimate_text(const Estimate& estimate, const char* unit);
+[[nodiscard]] std::string duration_text(const Estimate& ns);
+// What the settings of a count profile mean for its values.
+[[nodiscard]] std::string rate_text(const Dump& dump, format::CountKind kind);
 // Arguments as one line a shell would take, control characters replaced.
 [[nodiscard]] std::string command_text(const std::vector<std::string>& arguments);
 // "3.2 s", "2 min 5 s".
@@ -22,7 +28,7 @@ namespace mprof::dumper {
 [[nodiscard]] std::string time_text(uint64_t realtime_ns);
 [[nodiscard]] const char* unwind_name(format::UnwindMode mode);
 
-// Stacks over all threads.
+// Stacks of sampled allocations over all threads.
 struct StackCounts {
   uint64_t samples = 0;
   uint64_t truncated = 0;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "dumper/count_profile.h"
 #include "dumper/doctor.h"
 #include "dumper/profile_comments.h"
 #include "dumper/report_top.h"
@@ -91,6 +92,22 @@ void add_sums(const Dump& dump, const HeapReading& reading, Sheet& sheet) {
   if (reading.peak_moved) sheet.more("the peak moved while it was read: parts of two are mixed");
   if (dump.header().heap_rate_bytes > 1)
     sheet.more("± is one standard error of the estimate; two cover the truth 95 times in 100");
+}
+
+void add_waits(const Dump& dump, const CountReading& counts, Sheet& sheet) {
+  constexpr std::pair<format::CountKind, const char*> kShown[] = {
+      {format::CountKind::kBlock, "waits"}, {format::CountKind::kMutex, "lock contention"}};
+  for (const auto& [kind, label] : kShown) {
+    const CountSums sums = sum(dump, counts, kind);
+    if (is_recorded(dump, kind))
+      sheet.line(label,
+                 fmt::format("{} contentions, {} of delay; {} recorded, the longest {}",
+                             estimate_text(sums.count, "count"), duration_text(sums.delay_ns),
+                             sums.samples, duration_text(static_cast<double>(sums.longest_ns))));
+    sheet.line(is_recorded(dump, kind) ? "" : label, rate_text(dump, kind));
+  }
+  const CountSums threads = sum(dump, counts, format::CountKind::kThreadCreate);
+  sheet.line("threads made", estimate_text(threads.count, "count"));
 }
 
 std::string share(uint64_t part, uint64_t whole) {
@@ -179,9 +196,9 @@ void add_modules(const Dump& dump, Sheet& sheet) {
 void add_tables(const Dump& dump, Sheet& sheet) {
   constexpr std::pair<TableId, const char*> kShown[] = {
       {TableId::kStackNodes, "stack frames"}, {TableId::kBuckets, "call stacks"},
-      {TableId::kLive, "live blocks"},        {TableId::kThreads, "threads"},
-      {TableId::kModules, "modules"},         {TableId::kLabels, "labels"},
-      {TableId::kProfbufs, "event buffers"}};
+      {TableId::kCounts, "waits, threads"},   {TableId::kLive, "live blocks"},
+      {TableId::kThreads, "threads"},         {TableId::kModules, "modules"},
+      {TableId::kLabels, "labels"},           {TableId::kProfbufs, "event buffers"}};
   std::string label = "tables";
   for (const auto& [table, name] : kShown) {
     sheet.line(label, fmt::format("{:<14} {} rows used, room for {}", name, dump.rows(table),
@@ -209,10 +226,12 @@ std::string report_info(const Dump& dump, const HeapReading& reading,
                         const std::string& double_entry) {
   Sheet sheet;
   const auto threads = all_threads(dump);
+  const CountReading counts = read_counts(dump);
   add_identity(dump, sheet);
   add_settings(dump, sheet);
   add_sums(dump, reading, sheet);
   add_hints(dump, reading, sheet);
+  add_waits(dump, counts, sheet);
   add_losses(dump, reading, double_entry, sheet);
   add_cost(dump, threads, sheet);
   add_threads(threads, sheet);

@@ -27,18 +27,20 @@ bool comes_before(const ElfSymbol& a, const ElfSymbol& b) {
 }
 
 const AddressMap::Range* section_of(const AddressMap& map,
-                                    const std::vector<AddressMap::Range>& code, uint64_t address) {
+                                    const std::vector<AddressMap::Range>& sections,
+                                    uint64_t address) {
   const uint32_t id = map.find(address);
-  return id == AddressMap::kNone ? nullptr : &code[id];
+  return id == AddressMap::kNone ? nullptr : &sections[id];
 }
 
 }  // namespace
 
-SymbolTable::SymbolTable(std::vector<ElfSymbol> symbols, const std::vector<AddressMap::Range>& code)
+SymbolTable::SymbolTable(std::vector<ElfSymbol> symbols,
+                         const std::vector<AddressMap::Range>& sections)
     : symbols_(std::move(symbols)) {
-  const AddressMap sections(code);
+  const AddressMap map(sections);
   std::erase_if(symbols_, [&](const ElfSymbol& symbol) {
-    return sections.find(symbol.address) == AddressMap::kNone;
+    return map.find(symbol.address) == AddressMap::kNone;
   });
   std::sort(symbols_.begin(), symbols_.end(), comes_before);
   const auto same_address = [](const ElfSymbol& a, const ElfSymbol& b) {
@@ -46,16 +48,16 @@ SymbolTable::SymbolTable(std::vector<ElfSymbol> symbols, const std::vector<Addre
   };
   symbols_.erase(std::unique(symbols_.begin(), symbols_.end(), same_address), symbols_.end());
   symbols_.shrink_to_fit();
-  index(code);
+  index(sections);
 }
 
-void SymbolTable::index(const std::vector<AddressMap::Range>& code) {
-  const AddressMap sections(code);
+void SymbolTable::index(const std::vector<AddressMap::Range>& sections) {
+  const AddressMap map(sections);
   std::vector<AddressMap::Range> ranges;
   uint64_t sized_end = 0;  // the furthest end of a sized symbol so far
   for (size_t i = 0; i < symbols_.size(); ++i) {
     const ElfSymbol& symbol = symbols_[i];
-    const uint64_t section_end = section_of(sections, code, symbol.address)->high;
+    const uint64_t section_end = section_of(map, sections, symbol.address)->high;
     uint64_t end = section_end;
     if (symbol.size_bytes != 0) {
       end = symbol.address + std::min(symbol.size_bytes, section_end - symbol.address);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The function symbols of a module by address, one name per address.
+// The symbols of a module's code, or of its data, by address; one name per address.
 #pragma once
 
 #include <cstdint>
@@ -13,15 +13,15 @@ namespace mprof::dumper {
 class SymbolTable {
  public:
   SymbolTable() = default;
-  // Symbols outside the code ranges are ignored. A symbol without a size reaches to the next
+  // Symbols outside the sections are ignored. A symbol without a size reaches to the next
   // symbol or the end of its section, and never covers part of one that has a size.
-  SymbolTable(std::vector<ElfSymbol> symbols, const std::vector<AddressMap::Range>& code);
+  SymbolTable(std::vector<ElfSymbol> symbols, const std::vector<AddressMap::Range>& sections);
 
   [[nodiscard]] bool empty() const { return symbols_.empty(); }
   [[nodiscard]] const ElfSymbol* find(uint64_t address) const;
 
  private:
-  void index(const std::vector<AddressMap::Range>& code);
+  void index(const std::vector<AddressMap::Range>& sections);
 
   std::vector<ElfSymbol> symbols_;
   AddressMap by_address_;

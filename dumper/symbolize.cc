@@ -2,6 +2,7 @@
 #include "dumper/symbolize.h"
 
 #include <elf.h>
+#include <fmt/format.h>
 
 #include <string_view>
 #include <unordered_map>
@@ -27,6 +28,9 @@ struct Module {
   std::unique_ptr<ElfFile> packed;
   AddressMap code;
   SymbolTable symbols;
+  bool data_read = false;
+  AddressMap data_sections;
+  SymbolTable data;
   std::unique_ptr<DwarfInfo> dwarf;
   std::unordered_map<uint64_t, std::vector<SymbolFrame>> known;
 };
@@ -47,6 +51,17 @@ ModuleSymbols status_of(FileProblem problem) {
 
 void append(std::vector<ElfSymbol>& all, std::vector<ElfSymbol> more) {
   all.insert(all.end(), more.begin(), more.end());
+}
+
+// C compilers number static locals ("lock.0"): which function's it is says DWARF alone.
+bool is_numbered(std::string_view name) {
+  const size_t dot = name.rfind('.');
+  return !is_mangled(name) && dot != std::string_view::npos &&
+         name.find_first_not_of("0123456789", dot + 1) == std::string_view::npos;
+}
+
+std::string with_offset(std::string name, uint64_t offset_bytes) {
+  return offset_bytes == 0 ? name : fmt::format("{}+{:#x}", name, offset_bytes);
 }
 
 }  // namespace
@@ -70,6 +85,8 @@ class Symbolizer::Impl {
 
   Module& module(const ModuleRef& ref);
   const std::vector<SymbolFrame>& frames(const ModuleRef& ref, uint64_t vaddr);
+  std::string data_name(const ModuleRef& ref, uint64_t vaddr);
+  std::string class_name(const ModuleRef& ref, uint64_t vaddr);
 
  private:
   void load(const ModuleRef& ref, Module& module);
@@ -79,6 +96,7 @@ class Symbolizer::Impl {
   void find_debug(const std::string& wanted_id, Module& module);
   void read_symbols(Module& module) const;
   void read_dwarf(Module& module);
+  static void read_data(Module& module);
   static std::vector<SymbolFrame> look_up(Module& module, uint64_t vaddr);
 
   SymbolOptions options_;
@@ -198,12 +216,69 @@ std::vector<SymbolFrame> Symbolizer::Impl::look_up(Module& module, uint64_t vadd
   return {std::move(frame)};
 }
 
+// On the first question only: few runs have labels to name, and tables of data are long.
+void Symbolizer::Impl::read_data(Module& module) {
+  if (std::exchange(module.data_read, true)) return;
+  const ElfFile* layout = module.program != nullptr ? module.program.get() : module.debug.get();
+  if (layout == nullptr) return;
+  std::vector<ElfSymbol> symbols;
+  for (const ElfFile* file : {module.program.get(), module.packed.get(), module.debug.get()}) {
+    if (file == nullptr) continue;
+    append(symbols, file->data_symbols(SHT_SYMTAB));
+    append(symbols, file->data_symbols(SHT_DYNSYM));
+  }
+  const std::vector<AddressMap::Range> sections = layout->data_ranges();
+  module.data = SymbolTable(std::move(symbols), sections);
+  module.data_sections = AddressMap(sections);
+}
+
+std::string Symbolizer::Impl::data_name(const ModuleRef& ref, uint64_t vaddr) {
+  Module& found = module(ref);
+  read_data(found);
+  if (found.data_sections.find(vaddr) == AddressMap::kNone) return {};
+  const ElfSymbol* symbol = found.data.find(vaddr);
+  if (found.dwarf != nullptr && (symbol == nullptr || is_numbered(symbol->name))) {
+    const DwarfInfo::Variable variable = found.dwarf->variable(vaddr);
+    if (!variable.name.empty()) return with_offset(variable.name, vaddr - variable.address);
+  }
+  if (symbol == nullptr) return {};
+  return with_offset(demangle(symbol->name), vaddr - symbol->address);
+}
+
+std::string Symbolizer::Impl::class_name(const ModuleRef& ref, uint64_t vaddr) {
+  constexpr std::string_view kVtable = "vtable for ";
+  constexpr std::string_view kType = "typeinfo name for ";
+  const std::string data = data_name(ref, vaddr);
+  if (data.starts_with(kVtable))
+    return data.substr(kVtable.size(), data.rfind("+0x") - kVtable.size());
+  Module& found = module(ref);
+  if (!data.empty() || found.program == nullptr ||
+      found.data_sections.find(vaddr) == AddressMap::kNone)
+    return {};
+  // Before what a vtable pointer leads to stands the type_info: its own vtable, then its name.
+  const auto info = found.program->pointer_at(vaddr - sizeof(uint64_t));
+  const auto text = info ? found.program->pointer_at(*info + sizeof(uint64_t)) : std::nullopt;
+  if (!text) return {};
+  std::string name = found.program->text_at(*text);
+  if (name.starts_with('*')) name.erase(0, 1);  // libstdc++: to be compared by address
+  name = demangle("_ZTS" + name);
+  return name.starts_with(kType) ? name.substr(kType.size()) : std::string();
+}
+
 Symbolizer::Symbolizer(SymbolOptions options) : impl_(std::make_unique<Impl>(std::move(options))) {}
 
 Symbolizer::~Symbolizer() = default;
 
 const std::vector<SymbolFrame>& Symbolizer::frames(const ModuleRef& module, uint64_t vaddr) {
   return impl_->frames(module, vaddr);
+}
+
+std::string Symbolizer::data_name(const ModuleRef& module, uint64_t vaddr) {
+  return impl_->data_name(module, vaddr);
+}
+
+std::string Symbolizer::class_name(const ModuleRef& module, uint64_t vaddr) {
+  return impl_->class_name(module, vaddr);
 }
 
 ModuleSymbols Symbolizer::status(const ModuleRef& module) { return impl_->module(module).status; }

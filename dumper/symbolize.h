@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Addresses of a module to function names, source lines and inlined frames.
+// Addresses of a module to function names, source lines, inlined frames and variables.
 //
 // Called by the encoders and reports, after the profile is summed
 // Threads   One at a time.
@@ -67,6 +67,12 @@ class Symbolizer {
   // off a return address. Innermost inlined frame first, the function itself last; empty when
   // nothing is known. The result stays valid as long as the Symbolizer.
   const std::vector<SymbolFrame>& frames(const ModuleRef& module, uint64_t vaddr);
+  // What the program calls the data at `vaddr`: "g_mutex", "g_state+0x10", "vtable for X+0x10";
+  // empty when it has no name, or is code.
+  std::string data_name(const ModuleRef& module, uint64_t vaddr);
+  // The class of the objects whose vtable pointer is `vaddr`, also of a file without symbols as
+  // long as it has type information; empty when there is no vtable.
+  std::string class_name(const ModuleRef& module, uint64_t vaddr);
   // kOk as soon as anything can be named, also when that comes from a debug file alone.
   ModuleSymbols status(const ModuleRef& module);
 

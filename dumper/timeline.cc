@@ -199,7 +199,7 @@ void add_to_interval(Interval& interval, const Event& event) {
   } else if (event.kind == RecordKind::kAlloc) {
     interval.alloc_objects += event.weight;
     interval.alloc_bytes += event.bytes;
-  } else {
+  } else if (event.kind == RecordKind::kFree) {
     interval.free_objects += event.weight;
     interval.free_bytes += event.bytes;
   }
@@ -359,9 +359,13 @@ WindowProfile profile_of_window(const Dump& dump, const Window& window) {
   profile.window = window;
   profile.buckets.resize(dump.rows(format::TableId::kBuckets));
   const TickWindow ticks(window, dump.clock());
+  profile.counts.resize(dump.rows(format::TableId::kCounts));
   profile.health = read_events(dump, [&](const Event& event) {
-    if (event.kind != RecordKind::kLost && event.bucket < profile.buckets.size())
-      add_to_window(profile.buckets[event.bucket], event, ticks);
+    if (event.is_of_heap() && event.row < profile.buckets.size())
+      add_to_window(profile.buckets[event.row], event, ticks);
+    if (event.kind == RecordKind::kCounted && event.row < profile.counts.size() &&
+        ticks.has(event.ticks))
+      add_to(profile.counts[event.row], {event.value, event.weight});
   });
   return profile;
 }
@@ -461,9 +465,9 @@ LifetimeReport measure_lifetimes(const Dump& dump, const Window& window) {
   const TickClock clock = dump.clock();
   const TickWindow ticks(window, clock);
   report.health = read_events(dump, [&](const Event& event) {
-    if (event.kind == RecordKind::kLost || event.bucket >= report.buckets.size()) return;
+    if (!event.is_of_heap() || event.row >= report.buckets.size()) return;
     if (!ticks.has(event.ticks)) return;
-    Lifetimes& lifetimes = report.buckets[event.bucket];
+    Lifetimes& lifetimes = report.buckets[event.row];
     if (event.kind == RecordKind::kAlloc) {
       lifetimes.alloc_bytes += event.bytes;
       lifetimes.alloc_objects += event.weight;

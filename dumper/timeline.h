@@ -56,6 +56,8 @@ struct WindowTotals {
 struct WindowProfile {
   Window window;
   std::vector<WindowTotals> buckets;  // by row of the bucket table
+  // By row of the count table. A wait belongs to the window in which it ended.
+  std::vector<format::CountTotals> counts;
   StreamHealth health;
 };
 [[nodiscard]] WindowProfile profile_of_window(const Dump& dump, const Window& window);

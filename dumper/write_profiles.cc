@@ -77,36 +77,67 @@ void add_alloc_columns(Profile& profile) {
   }
 }
 
-std::string write_view(const HeapProfile& heap, const std::string& base, HeapView view, bool text) {
-  const std::string path = fmt::format("{}.{}.{}", base, view_name(view), text ? "txt" : "pb.gz");
-  if (!text) {
-    write_file(path, encode_pprof(heap.profile));
-    return path;
+std::string as_text(Profile profile, HeapView) {
+  add_alloc_columns(profile);
+  return encode_text(profile, TextKind::kHeap);
+}
+
+std::string as_text(const Profile& profile, format::CountKind kind) {
+  switch (kind) {
+    case format::CountKind::kBlock: return encode_text(profile, TextKind::kContention);
+    case format::CountKind::kMutex: return encode_text(profile, TextKind::kMutex);
+    case format::CountKind::kThreadCreate: break;
   }
-  Profile copy = heap.profile;
-  add_alloc_columns(copy);
-  write_file(path, encode_text(copy, TextKind::kHeap));
+  return encode_text(profile, TextKind::kCount);
+}
+
+std::string write_view(const Profile& profile, const std::string& base, View view, bool text) {
+  const std::string path = fmt::format("{}.{}.{}", base, view_name(view), text ? "txt" : "pb.gz");
+  write_file(path, text ? std::visit([&](auto one) { return as_text(profile, one); }, view)
+                        : encode_pprof(profile));
   return path;
 }
 
-std::string window_text(const WindowProfile& profile, int64_t end_ns) {
+// `meaning`: what it is that the window has of something that takes time.
+std::string window_text(const WindowProfile& profile, int64_t end_ns, const char* meaning) {
   const int64_t to = std::min(profile.window.to_ns, end_ns);
-  std::string text = fmt::format(
-      "events from {} to {} after the start only; in use means allocated in this window and not "
-      "freed in it",
-      duration_text(static_cast<double>(profile.window.from_ns)),
-      duration_text(static_cast<double>(to)));
+  std::string text = fmt::format("events from {} to {} after the start only; {}",
+                                 duration_text(static_cast<double>(profile.window.from_ns)),
+                                 duration_text(static_cast<double>(to)), meaning);
   if (profile.health.lost() != 0)
     text +=
         fmt::format("; {} events were dropped before they could be kept", profile.health.lost());
   return text;
 }
 
+void keep_window(const WindowProfile& window, int64_t end_ns, HeapReading& reading) {
+  for (BucketReading& bucket : reading.buckets) {
+    bucket.totals =
+        bucket.row < window.buckets.size() ? window.buckets[bucket.row].born : format::HeapTotals{};
+    bucket.peak = {};
+  }
+  reading.window =
+      window_text(window, end_ns, "in use means allocated in this window and not freed in it");
+}
+
+void keep_window(const WindowProfile& window, int64_t end_ns, CountReading& reading) {
+  for (auto& [row, copy] : reading.rows)
+    copy.totals = row < window.counts.size() ? window.counts[row] : format::CountTotals{};
+  reading.window = window_text(window, end_ns, "a wait counts, whole, where it ended");
+}
+
 }  // namespace
 
-HeapReading read_wanted(Dump& dump, const std::optional<TimePoint>& from,
-                        const std::optional<TimePoint>& to) {
-  HeapReading reading = read_heap(dump);
+Reading read_whole(Dump& dump) {
+  Reading reading;
+  reading.heap = read_heap(dump);
+  reading.counts = read_counts(dump);
+  return reading;
+}
+
+Reading read_wanted(Dump& dump, const std::optional<TimePoint>& from,
+                    const std::optional<TimePoint>& to) {
+  Reading reading = read_whole(dump);
   if (!from && !to) return reading;
   const int64_t end_ns = end_of(dump);
   const WindowProfile window = profile_of_window(dump, make_window(from, to, dump.clock(), end_ns));
@@ -115,27 +146,30 @@ HeapReading read_wanted(Dump& dump, const std::optional<TimePoint>& from,
                              ": no events, so no part of the time can be told "
                              "apart: `mprof run` or MPROF_DRAIN=1 keeps them, `mprof drain` saves "
                              "the latest ones");
-  for (BucketReading& bucket : reading.buckets) {
-    bucket.totals =
-        bucket.row < window.buckets.size() ? window.buckets[bucket.row].born : format::HeapTotals{};
-    bucket.peak = {};
-  }
-  reading.window = window_text(window, end_ns);
+  keep_window(window, end_ns, reading.heap);
+  keep_window(window, end_ns, reading.counts);
   return reading;
 }
 
-std::vector<std::string> write_profiles(const Dump& dump, const HeapReading& reading,
+PlacedProfile make_profile(const Dump& dump, const Reading& reading, View view, LabelNames& names) {
+  if (const auto* heap = std::get_if<HeapView>(&view))
+    return make_profile(dump, reading.heap, *heap);
+  return make_profile(dump, reading.counts, std::get<format::CountKind>(view), names);
+}
+
+std::vector<std::string> write_profiles(const Dump& dump, const Reading& reading,
                                         const OutputOptions& options, Symbolizer& symbolizer) {
   const std::string base = base_path(dump, options.directory);
+  const bool in_part = !reading.heap.window.empty();
+  LabelNames names(dump, symbolizer, options.detail);
   std::vector<std::string> paths;
-  for (const HeapView view : options.views) {
-    if (view == HeapView::kPeak && !reading.window.empty())
+  for (const View view : options.views.empty() ? recorded_views(dump, in_part) : options.views) {
+    if (view == View(HeapView::kPeak) && in_part)
       throw std::runtime_error(
-          "-p peak: a part of the time has no peak; accepted with --from and "
-          "--to are heap and allocs");
-    HeapProfile heap = make_profile(dump, reading, view);
-    symbolize(heap, symbolizer, options.detail);
-    paths.push_back(write_view(heap, base, view, options.text));
+          "-p peak: a part of the time has no peak; accepted with --from and --to are all others");
+    PlacedProfile placed = make_profile(dump, reading, view, names);
+    symbolize(placed, symbolizer, options.detail);
+    paths.push_back(write_view(placed.profile, base, view, options.text));
   }
   return paths;
 }

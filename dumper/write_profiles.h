@@ -8,24 +8,34 @@
 #include <string>
 #include <vector>
 
-#include "dumper/heap_profile.h"
 #include "dumper/timeline.h"
+#include "dumper/views.h"
 
 namespace mprof::dumper {
 
 struct OutputOptions {
-  std::vector<HeapView> views = {HeapView::kHeap};
-  std::string directory;  // empty: beside the dump
-  bool text = false;      // Go's debug=1 text in place of protobuf
+  std::vector<View> views;  // empty: what the target recorded
+  std::string directory;    // empty: beside the dump
+  bool text = false;        // Go's debug=1 text in place of protobuf
   SymbolDetail detail = SymbolDetail::kFull;
 };
 
-// The heap of the dump, or what the journal says about a part of its time.
-[[nodiscard]] HeapReading read_wanted(Dump& dump, const std::optional<TimePoint>& from,
-                                      const std::optional<TimePoint>& to);
+struct Reading {
+  HeapReading heap;
+  CountReading counts;
+};
+
+// Looks at the dump anew.
+[[nodiscard]] Reading read_whole(Dump& dump);
+// The same, or what the journal says about a part of its time.
+[[nodiscard]] Reading read_wanted(Dump& dump, const std::optional<TimePoint>& from,
+                                  const std::optional<TimePoint>& to);
+
+[[nodiscard]] PlacedProfile make_profile(const Dump& dump, const Reading& reading, View view,
+                                         LabelNames& names);
 
 // Writes them and gives the names. One symbolizer serves many dumps: it knows files, not processes.
-std::vector<std::string> write_profiles(const Dump& dump, const HeapReading& reading,
+std::vector<std::string> write_profiles(const Dump& dump, const Reading& reading,
                                         const OutputOptions& options, Symbolizer& symbolizer);
 
 }  // namespace mprof::dumper

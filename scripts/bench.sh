@@ -4,7 +4,8 @@
 #
 #   scripts/bench.sh [--quick] [--only PATTERN] [--sets LIST] [--rounds N] [--out FILE]
 #                    [--raw FILE] [--from FILE] [--lib PATH] [--build DIR] [--list]
-#   scripts/bench.sh --smoke      runs every workload shortly, fails only if a run fails
+#   scripts/bench.sh --sets locks  only what programs pay whose threads share locks
+#   scripts/bench.sh --smoke       runs every workload shortly, fails only if a run fails
 #
 # Builds a release build in build-bench/ (or uses --build DIR). Installs missing peers with apt-get
 # when it may. `scripts/bench.sh --help` explains each option.

@@ -8,7 +8,7 @@ import subprocess
 import time
 
 import targets
-from targets import spread_text
+from targets import HEAP_SETS, spread_text
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -16,13 +16,18 @@ METHOD = """\
 One session, interleaved: in each round every variant runs once, in an order that rotates and is
 reversed each second round, and ratios are formed inside the round. A workload runs once uncounted
 before its first round. Tables show the median over the rounds and, in parentheses, the quartiles.
-`again` is the program without a library once more: its distance from 1 is the noise.
+`again` is the program without a library once more: its distance from 1 is the noise. Dumps go to
+the temporary folder, in a folder that is deleted after each run.
 
+"""
+
+HEAP_METHOD = """\
 - Times of the malloc workloads are what the program measures itself, as core time an operation,
   without its start and end. Programs with one thread are pinned to one core. Times of real programs
   are wall time from start to end; of redis-server, the time redis-benchmark takes.
-- `pass-through` forwards the malloc family to the next library and does nothing else: the floor of
-  any preloaded profiler. `off` is MPROF_HEAP_RATE=0, `default` is 524288 bytes, `exact` is 1.
+- For these, `pass-through` forwards the malloc family to the next library and does nothing else:
+  the floor of any preloaded profiler. `off` is MPROF_HEAP_RATE=0, `default` is 524288 bytes,
+  `exact` is 1.
 - heaptrack runs through its own command, with its interpreter beside it on the other cores, as its
   users run it; it does not follow child processes, so for git-repack it and exact mode are
   measured on `git pack-objects`, which does repack's work. Writing profiles after the end
@@ -34,11 +39,31 @@ before its first round. Tables show the median over the rounds and, in parenthes
 - Peak memory is the kernel's count for the process (ru_maxrss of wait4); with children, for the
   largest of them; under heaptrack, the largest of the program and heaptrack's own helper. It
   includes the pages of a mapped dump.
-- Dumps go to the temporary folder, in a folder that is deleted after each run.
+"""
+
+LOCK_METHOD = """\
+- For lock workloads `pass-through` forwards every function that mprof takes over for its block,
+  mutex and threadcreate profiles, by one jump. `off` is MPROF_BLOCK_RATE=0 MPROF_MUTEX_FRACTION=0,
+  `exact` is 1 for both; the heap profile stays at its default in all three.
+- A run takes about half a second, and what it prints is the time of the loop alone. Free locks
+  (`-1`: one thread; `-parked`: a second one sleeps, so glibc no longer leaves out atomic
+  instructions; `-own-2`: a mutex for each of two threads) are processor time of a pair of lock and
+  unlock, with an increment between. `create` is a thread created and joined.
+- `mutex-2`, `-4`, `-16` and `rwlock-mixed-4` (one write in 16): that many threads on one lock, with
+  a critical section and then a pause of 20 dependent multiplications each. The threads share one
+  stock of operations, so that the lock is contended to the end. Time is the inverse of throughput.
+- `cond` is one hand-over between two threads: `-apart` on two cores, where it is mostly the kernel
+  waking the other one, `-together` on one. Threads of these workloads are pinned, over all cores or
+  as said, for the place that the kernel chooses makes more difference than any library. Who gets a
+  contended lock is still chance: `again` says what difference there means something.
+- redis-server with two I/O threads has all cores, shared with redis-benchmark, since these threads
+  wait by spinning. The OpenMP program is built with `g++ -fopenmp` and run with
+  OMP_WAIT_POLICY=passive; the locks and barriers of that run time ask the kernel directly, so of
+  its waiting only that on std::mutex can be seen.
 """
 
 PACKAGES = ("heaptrack", "libgoogle-perftools4", "libgoogle-perftools4t64", "libjemalloc2",
-            "redis-server", "sqlite3", "git", "python3", "libunwind8")
+            "redis-server", "sqlite3", "git", "python3", "libunwind8", "libgomp1")
 
 
 def table(header, rows):
@@ -116,9 +141,16 @@ class Cells:
         spread = self.results.cpu_ratio(workload, set_name, variant, "none")
         return self._or_reason(spread, workload, set_name, variant, 3)
 
+    def ratios(self, workload, set_name, *variants):
+        return [self.ratio(workload, set_name, variant, digits=3) for variant in variants]
+
     def value(self, workload, set_name, variant):
         spread = self.results.value(workload, set_name, variant)
         return f"{spread.median:.4g}" if spread else "-"
+
+    def value_and_spread(self, workload, set_name, variant):
+        spread = self.results.value(workload, set_name, variant)
+        return f"{spread.median:.4g} ({spread.low:.4g}..{spread.high:.4g})" if spread else "-"
 
     def peak(self, workload, set_name, variant):
         spread = self.results.peak_mib(workload, set_name, variant)
@@ -141,6 +173,28 @@ def sampling_table(cells, names, unit, real):
             cells.ratio(name, "light", "default", "empty")
         return [name, cells.value(name, "light", "none"), *ratios, last]
     return table(header, [row(name) for name in names])
+
+
+def lock_table(cells, names):
+    header = ["workload", "no library, ns", "again", "pass-through", "off", "default", "exact",
+              "default / pass-through"]
+    return table(header, [[name,
+                           cells.value_and_spread(name, "locks", "none"),
+                           *cells.ratios(name, "locks", "again", "empty", "off", "default",
+                                         "exact"),
+                           cells.ratio(name, "locks", "default", "empty", digits=3)]
+                          for name in names])
+
+
+def lock_program_table(cells, names):
+    header = ["program", "no library, s", "again", "pass-through", "off", "default", "exact",
+              "default, CPU time"]
+    return table(header, [[name,
+                           cells.value_and_spread(name, "locks", "none"),
+                           *cells.ratios(name, "locks", "again", "empty", "off", "default",
+                                         "exact"),
+                           cells.cpu_ratio(name, "locks", "default")]
+                          for name in names])
 
 
 def slow_table(cells, names):
@@ -217,18 +271,13 @@ def notes():
         return ""
 
 
-def render(results, machine, rounds, real_names):
-    cells = Cells(results)
-    names = results.workloads()
+def heap_sections(results, cells, real_names):
+    names = results.workloads(*HEAP_SETS)
+    if not names:
+        return []
     real = [name for name in names if name in real_names]
     micro = [name for name in names if name not in real_names]
-    judged = targets.verdicts(results, real_names)
-    facts = "\n".join(f"- {name}: {value}" for name, value in machine.items())
-    counts = ", ".join(f"{set_name} {count}" for set_name, count in rounds.items())
-    sections = [
-        ("Targets", f"{summary(judged)}\n\n{target_table(judged)}"),
-        ("What limits the rest", limits(judged)),
-        ("Notes", notes()),
+    return [
         ("Cost of sampling: malloc workloads, times no library",
          sampling_table(cells, micro, "ns", False) if micro else ""),
         ("Cost of sampling: real programs, times no library",
@@ -236,8 +285,43 @@ def render(results, machine, rounds, real_names):
         ("Every allocation: times no library", slow_table(cells, names)),
         ("Samplers inside allocators: times the allocator without", sampler_table(cells, names)),
         ("Peak memory, MiB more than the baseline", memory_table(cells, names)),
+    ]
+
+
+def lock_sections(results, cells, real_names):
+    names = results.workloads("locks")
+    real = [name for name in names if name in real_names]
+    micro = [name for name in names if name not in real_names]
+    return [
+        ("Locks: times no library, median and quartiles",
+         lock_table(cells, micro) if micro else ""),
+        ("Programs whose threads wait: times no library, median and quartiles",
+         lock_program_table(cells, real) if real else ""),
+    ]
+
+
+def method(results):
+    parts = [METHOD]
+    if results.workloads(*HEAP_SETS):
+        parts.append(HEAP_METHOD)
+    if results.workloads("locks"):
+        parts.append(LOCK_METHOD)
+    return "".join(parts).strip()
+
+
+def render(results, machine, rounds, real_names):
+    cells = Cells(results)
+    judged = targets.verdicts(results, real_names)
+    facts = "\n".join(f"- {name}: {value}" for name, value in machine.items())
+    counts = ", ".join(f"{set_name} {count}" for set_name, count in rounds.items())
+    sections = [
+        ("Targets", f"{summary(judged)}\n\n{target_table(judged)}"),
+        ("What limits the rest", limits(judged)),
+        ("Notes", notes()),
+        *heap_sections(results, cells, real_names),
+        *lock_sections(results, cells, real_names),
         ("Failed runs", failures(results)),
-        ("Method", METHOD.strip()),
+        ("Method", method(results)),
     ]
     head = "# Benchmarks\n\nWritten by `scripts/bench.sh`; run it again rather than edit this.\n\n"
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections if text)

@@ -30,8 +30,9 @@ class Results:
             key = (run.workload, run.set_name, run.variant)
             self._by_key.setdefault(key, {})[run.round_number] = run
 
-    def workloads(self):
-        return list(dict.fromkeys(run.workload for run in self.runs))
+    def workloads(self, *set_names):
+        """Those that were part of any of the sets, in the order of the session."""
+        return list(dict.fromkeys(run.workload for run in self.runs if run.set_name in set_names))
 
     def good(self, workload, set_name, variant):
         """Round number -> run, without those that failed."""

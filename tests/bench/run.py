@@ -18,7 +18,8 @@ import session
 import suite as suite_module
 from results import Results
 
-SETS = (suite_module.LIGHT, suite_module.OWN, suite_module.SLOW, suite_module.SLOWEST)
+SETS = suite_module.SETS
+FULL_ROUNDS = (suite_module.LIGHT, suite_module.LOCKS)
 
 
 def parse_arguments():
@@ -31,12 +32,14 @@ def parse_arguments():
     parser.add_argument("--sets", metavar="LIST", default=",".join(SETS),
                         help=f"comma-separated sets of variants, of {', '.join(SETS)}")
     parser.add_argument("--rounds", type=int, metavar="N",
-                        help="rounds of the light set (default 11); the others get a third")
+                        help="rounds of the light and locks sets (default 11); the others get "
+                        "a third")
     parser.add_argument("--out", metavar="FILE", help="where the report goes; default "
                         "docs/benchmarks.md for a whole session, nowhere for any other")
     parser.add_argument("--raw", metavar="FILE", help="also write every single run, as JSON lines")
-    parser.add_argument("--from", metavar="FILE", dest="from_raw",
-                        help="measure nothing: report again what --raw wrote")
+    parser.add_argument("--from", metavar="FILE", dest="from_raw", action="append",
+                        help="measure nothing: report again what --raw wrote; may be repeated, for "
+                        "sessions with different sets")
     parser.add_argument("--smoke", action="store_true",
                         help="a few milliseconds of every workload; fails only if a run fails")
     parser.add_argument("--list", action="store_true", help="list the workloads and end")
@@ -72,11 +75,10 @@ def chosen_workloads(options):
 
 
 def rounds_of_sets(options):
-    light = options.rounds or (3 if options.quick else 11)
-    fewer = max(light // 3, 1 if options.rounds else 2)
+    most = options.rounds or (3 if options.quick else 11)
+    fewer = max(most // 3, 1 if options.rounds else 2)
     wanted = options.sets.split(",")
-    return {name: light if name == suite_module.LIGHT else fewer for name in SETS
-            if name in wanted}
+    return {name: most if name in FULL_ROUNDS else fewer for name in SETS if name in wanted}
 
 
 def progress_line(run):
@@ -103,6 +105,22 @@ class RawFile:
             runs = [session.Run(**json.loads(line)) for line in file]
         return runs, head["machine"], head["rounds"]
 
+    @classmethod
+    def read_all(cls, paths):
+        """Sessions as one. Facts about the machine that differ are listed side by side."""
+        runs, machines, rounds = [], [], {}
+        for path in paths:
+            more_runs, machine, more_rounds = cls.read(path)
+            if twice := rounds.keys() & more_rounds.keys():
+                sys.exit(f"--from: the set '{sorted(twice)[0]}' of {path} is also in another file")
+            runs += more_runs
+            machines.append(machine)
+            rounds |= more_rounds
+        facts = dict.fromkeys(name for machine in machines for name in machine)
+        return runs, {name: "; ".join(dict.fromkeys(machine[name] for machine in machines
+                                                    if name in machine))
+                      for name in facts}, rounds
+
 
 def measure(options, suite):
     rounds = rounds_of_sets(options)
@@ -114,24 +132,20 @@ def measure(options, suite):
         runs.append(run)
         raw.write(dataclasses.asdict(run))
         progress_line(run)
-    variants = suite_module.all_variants(options.lib, passthrough(options))
+    variants = suite_module.all_variants(options.lib, options.programs)
     session.run_session(suite, chosen_workloads(options), variants, rounds, on_run)
     return runs, machine, rounds
-
-
-def passthrough(options):
-    return os.path.join(options.programs, "passthrough.so")
 
 
 def smoke(options, suite):
     """Every workload once under each mprof variant. Says nothing about time, and fails for none."""
     failed = 0
-    variants = [variant for variant in
-                suite_module.all_variants(options.lib, passthrough(options))
-                if variant.set_name == suite_module.SMOKE]
+    variants = [variant for variant in suite_module.all_variants(options.lib, options.programs)
+                if variant.set_name in suite_module.SMOKES]
     for workload in chosen_workloads(options):
         start_s = time.monotonic()
-        runs = [session.run_once(suite, workload, variant, 0) for variant in variants]
+        runs = [session.run_once(suite, workload, variant, 0) for variant in variants
+                if variant.set_name in workload.sets]
         bad = [run for run in runs if run.failure]
         failed += len(bad)
         print(f"{workload.name:24} {'FAILED' if bad else 'ok':6} "
@@ -154,7 +168,7 @@ def write_report(options, text):
 
 
 def report_again(options):
-    runs, machine, rounds = RawFile.read(options.from_raw)
+    runs, machine, rounds = RawFile.read_all(options.from_raw)
     write_report(options, report.render(Results(runs), machine, rounds, real_names()))
     return 0
 

@@ -20,7 +20,7 @@ GIVE_UP_AFTER = 2  # failures in a row: a variant that cannot run should not cos
 
 # Settings of the caller's shell must not reach the baseline.
 FOREIGN = ("LD_PRELOAD", "MPROF_", "MALLOC_", "HEAPPROFILE", "TCMALLOC_", "DEBUGINFOD_URLS",
-           "WORKLOAD_CPU", "GLIBC_TUNABLES", "PYTHON")
+           "WORKLOAD_CPU", "GLIBC_TUNABLES", "PYTHON", "OMP_", "GOMP_")
 
 
 @dataclasses.dataclass
@@ -113,7 +113,7 @@ def wait_until_listening(port, launch):
     raise Failed(f"redis-server does not listen; {tail(launch.stdout)}")
 
 
-def load_redis(port, requests, cpu):
+def load_redis(port, requests, cores):
     """Seconds that redis-benchmark takes; it is not profiled."""
     command = ["redis-benchmark", "-h", "127.0.0.1", "-p", str(port), "-n", str(requests),
                "-t", suite_module.REDIS_TESTS, "-c", "20", "-P", "16", "-r", "100000",
@@ -121,22 +121,30 @@ def load_redis(port, requests, cpu):
     start_s = time.monotonic()
     load = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
                           env=clean_environment(), timeout=TIMEOUT_S, check=False,
-                          preexec_fn=lambda: os.sched_setaffinity(0, {cpu}))
+                          preexec_fn=lambda: os.sched_setaffinity(0, cores))
     seconds = time.monotonic() - start_s
     if load.returncode:
         raise Failed(f"redis-benchmark: exit code {load.returncode}; {load.stderr.strip()[-160:]}")
     return seconds
 
 
-def run_redis(suite, scratch, settings, prefix, requests):
-    """Server on the last core, load on the first: each has its own where there are two."""
+def redis_cores(suite, threaded):
+    """Options of the server, cores of the load. Each has its own where there are two; but threads
+    of the server need one each, for they wait by spinning."""
+    if threaded:
+        return [], suite.cores
+    return ["--server_cpulist", str(suite.cores[-1])], suite.cores[:1]
+
+
+def run_redis(suite, scratch, settings, prefix, requests, more):
     port = free_port()
+    pinned, load_cores = redis_cores(suite, "--io-threads" in more)
     server = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "",
-              "--appendonly", "no", "--dir", scratch, "--server_cpulist", str(suite.cores[-1])]
+              "--appendonly", "no", "--dir", scratch, *pinned, *more]
     launch = Launch(suite, scratch, settings, [*prefix, *server], keep_output=True)
     try:
         wait_until_listening(port, launch)
-        seconds = load_redis(port, requests, suite.cores[0])
+        seconds = load_redis(port, requests, load_cores)
         subprocess.run(["redis-cli", "-p", str(port), "shutdown", "nosave"], check=False,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     except BaseException as error:
@@ -172,7 +180,7 @@ def run_in(suite, scratch, workload, variant):
     prefix = [text.replace("{scratch}", scratch) for text in variant.prefix]
     command = workload.command(suite, variant.set_name)
     if command[0] == "redis-server":
-        result = run_redis(suite, scratch, settings, prefix, int(command[1]))
+        result = run_redis(suite, scratch, settings, prefix, int(command[1]), command[2:])
     else:
         result = run_command(suite, scratch, settings, [*prefix, *command], workload.unit == "ns")
     # A profiler that quietly did nothing would look very fast.
@@ -202,7 +210,8 @@ def order_of(variants, round_number):
 
 
 def warm_up(suite, workload, variants, set_names):
-    """Not counted: files get into the page cache, and git's repository into its repacked state."""
+    """Not counted: files get into the page cache, git's repository into its repacked state, and
+    programs that are built first into the data folder."""
     for set_name in set_names:
         first = next(v for v in variants if v.set_name == set_name)
         run_once(suite, workload, first, 0)
@@ -211,10 +220,11 @@ def warm_up(suite, workload, variants, set_names):
 def run_session(suite, workloads, variants, rounds_of, on_run):
     """rounds_of: set name -> number of rounds. Calls on_run(run) after each run."""
     for workload in workloads:
-        warm_up(suite, workload, variants, rounds_of)
+        mine = {name: rounds for name, rounds in rounds_of.items() if name in workload.sets}
+        warm_up(suite, workload, variants, mine)
         failures = {}
-        for round_number in range(max(rounds_of.values())):
-            for set_name, rounds in rounds_of.items():
+        for round_number in range(max(mine.values(), default=0)):
+            for set_name, rounds in mine.items():
                 members = [v for v in variants if v.set_name == set_name]
                 if round_number >= rounds:
                     continue

@@ -12,8 +12,17 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 # A set is interleaved as a whole and its members are only compared with each other. Slow profilers
 # get sets of their own with less work to do, and a baseline run with exactly that work.
-LIGHT, OWN, SLOW, SLOWEST, SMOKE = "light", "own", "slow", "slowest", "smoke"
+LIGHT, OWN, SLOW, SLOWEST, LOCKS = "light", "own", "slow", "slowest", "locks"
+SETS = (LIGHT, OWN, SLOW, SLOWEST, LOCKS)
 DIVISOR = {LIGHT: 1, OWN: 4, SLOW: 20, SLOWEST: 200}
+
+# What --smoke runs instead.
+SMOKE, SMOKE_LOCKS = "smoke", "smoke-locks"
+SMOKES = (SMOKE, SMOKE_LOCKS)
+
+# A workload stresses the heap or the locks, and is part of the sets that speak of these.
+HEAP_SETS = (LIGHT, OWN, SLOW, SLOWEST, SMOKE)
+LOCK_SETS = (LOCKS, SMOKE_LOCKS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +56,19 @@ def mprof(name, set_name, library, *settings, leaves="*.mprof"):
                       leaves=leaves)
 
 
-def all_variants(library, passthrough):
+def lock_variants(set_name, library, passthrough):
+    return [
+        Variant("none", set_name, "none"),
+        preloading("empty", set_name, "none", passthrough, "passthrough_locks.so"),
+        mprof("off", set_name, library, "MPROF_BLOCK_RATE=0", "MPROF_MUTEX_FRACTION=0"),
+        mprof("default", set_name, library),
+        mprof("exact", set_name, library, "MPROF_BLOCK_RATE=1", "MPROF_MUTEX_FRACTION=1"),
+    ]
+
+
+def all_variants(library, programs):
+    passthrough = os.path.join(programs, "passthrough.so")
+    passthrough_locks = os.path.join(programs, "passthrough_locks.so")
     tcmalloc = find_library("libtcmalloc.so.4")
     jemalloc = find_library("libjemalloc.so.2")
     exact = "MPROF_HEAP_RATE=1"
@@ -74,6 +95,9 @@ def all_variants(library, passthrough):
         Variant("none", SMOKE, "none"),
         mprof("default", SMOKE, library),
         mprof("exact", SMOKE, library, exact),
+        *lock_variants(LOCKS, library, passthrough_locks),
+        Variant("again", LOCKS, "none"),
+        *lock_variants(SMOKE_LOCKS, library, passthrough_locks),
     ]
 
 
@@ -86,14 +110,15 @@ class Micro:
     arguments: tuple
     operations: int
     threads: int = 1
+    sets: tuple = HEAP_SETS
     unit = "ns"
 
     def command(self, suite, set_name):
         operations = self.operations // DIVISOR.get(set_name, 1) // suite.shrink
-        if set_name == SMOKE:
-            operations = 20000
+        if set_name in SMOKES:
+            operations = min(20000, self.operations // 20)
         return [os.path.join(suite.programs, self.program), *self.arguments,
-                "--ops", str(max(operations, 10000))]
+                "--ops", str(max(operations, 1000))]
 
     def settings(self, suite):
         # With one thread the core is chosen, so that no migration falls into the time.
@@ -111,11 +136,15 @@ class Real:
     environment: tuple = ()
     unit = "s"
 
+    @property
+    def sets(self):
+        return tuple(self.sizes)
+
     def command(self, suite, set_name):
         if shutil.which(self.needs) is None:
             raise FileNotFoundError(f"{self.needs} not found")
         size = self.sizes[set_name]
-        if isinstance(size, int) and set_name != SMOKE:
+        if isinstance(size, int) and set_name not in SMOKES:
             size = max(size // suite.shrink, 1)
         return self.make_command(suite, set_name, size)
 
@@ -135,6 +164,10 @@ class Suite:
 
 def sizes(light, own, slow, slowest, smoke):
     return {LIGHT: light, OWN: own, SLOW: slow, SLOWEST: slowest, SMOKE: smoke}
+
+
+def lock_sizes(locks, smoke):
+    return {LOCKS: locks, SMOKE_LOCKS: smoke}
 
 
 SQL = """
@@ -166,10 +199,18 @@ def sqlite_command(suite, _set_name, rows):
     return ["sqlite3", "-init", "/dev/null", ":memory:", f".read {script}"]
 
 
-def python_command(_suite, _set_name, rounds):
+def python_command(script, size):
     # The distribution's interpreter itself: a version manager's wrapper would be profiled instead.
     python = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else sys.executable
-    return [python, os.path.join(HERE, "allocate_much.py"), str(rounds)]
+    return [python, os.path.join(HERE, script), str(size)]
+
+
+def allocate_much_command(_suite, _set_name, rounds):
+    return python_command("allocate_much.py", rounds)
+
+
+def lock_much_command(_suite, _set_name, tasks):
+    return python_command("lock_much.py", tasks)
 
 
 def ask_gxx(question):
@@ -183,6 +224,15 @@ def cc1plus_command(suite, _set_name, arguments):
             *(["-imultiarch", multiarch] if multiarch else []),
             "-D_GNU_SOURCE", "-std=gnu++20", *arguments.split(),
             os.path.join(HERE, "compile_me.cc"), "-o", os.path.join(suite.data, "compile_me.s")]
+
+
+def openmp_command(suite, _set_name, steps):
+    # Built here and not by the build system: only g++ brings OpenMP's run time with it.
+    program = os.path.join(suite.data, "openmp_work")
+    if not os.path.exists(program):
+        subprocess.run(["g++", "-std=c++20", "-O2", "-fopenmp",
+                        os.path.join(HERE, "openmp_work.cc"), "-o", program], check=True)
+    return [program, str(steps)]
 
 
 def write_history(out, commits):
@@ -242,8 +292,13 @@ GIT_SETTINGS = tuple(f"{name}={value}" for name, value in GIT_ENVIRONMENT)
 REDIS_TESTS = "set,get,incr,lpush,lrange_100,hset,sadd,zadd"
 
 
+# session.py adds the port, chooses the cores and drives the load.
 def redis_command(_suite, _set_name, requests):
-    return ["redis-server", str(requests)]  # session.py adds the port and drives the load
+    return ["redis-server", str(requests)]
+
+
+def redis_io_threads_command(_suite, _set_name, requests):
+    return ["redis-server", str(requests), "--io-threads", "2", "--io-threads-do-reads", "yes"]
 
 
 def micro(name, test, operations, threads=1, program="malloc_micro"):
@@ -257,7 +312,49 @@ def deep(depth, frame_pointers, size_bytes, operations):
     return Micro(label, program, ("--depth", str(depth), "--size", str(size_bytes)), operations)
 
 
+EVERY_CORE = 1024  # or as many as there are
+
+
+def lock_micro(name, test, operations, threads=1, parked=0, cores=EVERY_CORE):
+    arguments = ["--test", test, "--threads", str(threads)]
+    if parked:
+        arguments += ["--parked", str(parked)]
+    if threads > 1:
+        arguments += ["--cores", str(cores)]
+    return Micro(name, "lock_micro", tuple(arguments), operations, threads, LOCK_SETS)
+
+
+def lock_workloads():
+    million = 1000000
+    return [
+        lock_micro("mutex-1", "mutex", 120 * million),
+        lock_micro("mutex-parked", "mutex", 40 * million, parked=1),
+        lock_micro("mutex-own-2", "mutex-own", 50 * million, 2),
+        lock_micro("std-mutex-1", "std-mutex", 100 * million),
+        lock_micro("std-mutex-parked", "std-mutex", 40 * million, parked=1),
+        lock_micro("rwlock-read-1", "rwlock-read", 40 * million),
+        lock_micro("std-shared-1", "std-shared", 20 * million),
+        lock_micro("semaphore-1", "semaphore", 40 * million),
+        lock_micro("mutex-2", "mutex", 5 * million, 2),
+        lock_micro("mutex-4", "mutex", 5 * million, 4),
+        lock_micro("mutex-16", "mutex", 5 * million, 16),
+        lock_micro("rwlock-mixed-4", "rwlock-mixed", 6 * million, 4),
+        lock_micro("cond-apart", "cond", 16000, 2),
+        lock_micro("cond-together", "cond", 160000, 2, cores=1),
+        lock_micro("create-1", "create", 20000),
+        Real("redis-io-threads", "redis-server", lock_sizes(12000, 200), redis_io_threads_command),
+        Real("python3-threads", "python3", lock_sizes(150000, 200), lock_much_command,
+             ("PYTHONHASHSEED=0",)),
+        # Spinning at a barrier would take a whole slice of time whenever a core is shared.
+        Real("openmp", "g++", lock_sizes(2000, 20), openmp_command, ("OMP_WAIT_POLICY=passive",)),
+    ]
+
+
 def all_workloads():
+    return [*heap_workloads(), *lock_workloads()]
+
+
+def heap_workloads():
     million = 1000000
     threaded = "malloc_threads"
     return [
@@ -281,7 +378,7 @@ def all_workloads():
         Real("sqlite3", "sqlite3", sizes(120000, 120000, 60000, 15000, 300), sqlite_command),
         Real("redis-server", "redis-server", sizes(100000, 100000, 50000, 8000, 200),
              redis_command),
-        Real("python3", "python3", sizes(100, 100, 30, 2, 1), python_command,
+        Real("python3", "python3", sizes(100, 100, 30, 2, 1), allocate_much_command,
              ("PYTHONMALLOC=malloc", "PYTHONHASHSEED=0")),
         Real("cc1plus", "g++", sizes("-O0 -DBENCH_TAGS=2", "-O0 -DBENCH_TAGS=2",
                                      "-fsyntax-only -DBENCH_TAGS=0",

@@ -9,10 +9,17 @@ MORE_PEAK_MIB = 8
 MORE_PEAK_FRACTION = 0.02
 SAMPLED_OFTEN = 2.0  # one block in 32 sampled, over no library
 FASTER_THAN_HEAPTRACK = 5
+PER_LOCK = 1.10  # a lock that is free, over the pass-through interposer
+CONTENDED = 1.05  # a lock or a turn that is waited for, over no library
 
 PER_CALL_WORKLOADS = ("pair-1", "pair-8", "fixed-1", "fixed-8", "logmix-1", "logmix-8",
                       "larson-64")
 SAMPLED_OFTEN_WORKLOADS = ("depth-30-nofp-16384",)
+PER_LOCK_WORKLOADS = ("mutex-1", "mutex-parked", "mutex-own-2", "std-mutex-1", "std-mutex-parked",
+                      "rwlock-read-1", "std-shared-1", "semaphore-1")
+CONTENDED_WORKLOADS = ("mutex-2", "mutex-4", "mutex-16", "rwlock-mixed-4")
+COND_WORKLOADS = ("cond-apart", "cond-together")
+HEAP_SETS = ("light", "own", "slow", "slowest")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +40,10 @@ def percent(ratio):
     return f"{(ratio - 1) * 100:+.1f} %"
 
 
-def decomposition(results, workload):
+def decomposition(results, workload, set_name):
     """Where the time of default sampling goes: interposition, hooks, sampling, noise."""
     def step(variant, baseline):
-        return results.ratio(workload, "light", variant, baseline)
+        return results.ratio(workload, set_name, variant, baseline)
     parts = [("pass-through over no library", step("empty", "none")),
              ("hooks with sampling off over pass-through", step("off", "empty")),
              ("sampling over sampling off", step("default", "off")),
@@ -52,14 +59,16 @@ def missing(target, workload, results, *variants):
     return Verdict(target, workload, reason, None, "")
 
 
-def at_most(results, target, workload, baseline, limit):
-    ratio = results.ratio(workload, "light", "default", baseline)
+def at_most(results, target, workload, baseline, limit, set_name="light"):
+    ratio = results.ratio(workload, set_name, "default", baseline)
     if ratio is None:
-        return missing(target, workload, results, ("light", "default"), ("light", baseline))
+        return missing(target, workload, results, (set_name, "default"), (set_name, baseline))
     reached = ratio.median <= limit
     by = f"{abs(ratio.median - limit) * 100:.1f} points {'inside' if reached else 'outside'}"
+    if ratio.low <= limit < ratio.high:
+        by += ", less than the spread"
     return Verdict(target, workload, spread_text(ratio, 3), reached, by,
-                   "" if reached else decomposition(results, workload))
+                   "" if reached else decomposition(results, workload, set_name))
 
 
 def memory(results, workload):
@@ -105,9 +114,26 @@ def faster_than_heaptrack(results, workload):
                    "" if reached else heaptrack_limit(results, workload))
 
 
+def lock_verdicts(results):
+    names = results.workloads("locks")
+    per_lock = f"free lock: default within {PER_LOCK:.2f} of the pass-through interposer"
+    contended = f"contended lock: default within {CONTENDED:.2f} of no library"
+    cond = f"cond ping-pong: default within {CONTENDED:.2f} of no library"
+    return [at_most(results, target, name, baseline, limit, "locks")
+            for target, members, baseline, limit in (
+                (per_lock, PER_LOCK_WORKLOADS, "empty", PER_LOCK),
+                (contended, CONTENDED_WORKLOADS, "none", CONTENDED),
+                (cond, COND_WORKLOADS, "none", CONTENDED))
+            for name in names if name in members]
+
+
 def verdicts(results, real_names):
     """One verdict for each target and workload that was part of the session."""
-    names = results.workloads()
+    return heap_verdicts(results, real_names) + lock_verdicts(results)
+
+
+def heap_verdicts(results, real_names):
+    names = results.workloads(*HEAP_SETS)
     real = [name for name in names if name in real_names]
     per_call = f"default within {PER_CALL:.2f} of the pass-through interposer"
     program = f"default within {PER_PROGRAM:.2f} of no library"

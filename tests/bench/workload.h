@@ -92,6 +92,20 @@ inline void pin_as_asked() {
   if (sched_setaffinity(0, sizeof set, &set) != 0) die("cannot pin to cpu", cpu);
 }
 
+// The calling thread to one of the first `cores` cores that it may use. Where threads wait for each
+// other, what a run takes depends on where the kernel has put them: pinned, runs can be compared.
+inline void pin_thread(unsigned index, unsigned cores) {
+  cpu_set_t allowed;
+  if (cores == 0 || sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+  unsigned nth = index % std::min(cores, static_cast<unsigned>(CPU_COUNT(&allowed)));
+  size_t cpu = 0;
+  while (!CPU_ISSET(cpu, &allowed) || nth-- > 0) cpu++;
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  CPU_SET(cpu, &one);
+  sched_setaffinity(0, sizeof one, &one);
+}
+
 inline uint64_t now_ns() {
   return static_cast<uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
 }
@@ -119,13 +133,20 @@ uint64_t elapsed_ns(unsigned threads, const Work& work) {
   return now_ns() - start_ns;
 }
 
-// Core time an operation, so that numbers with one and with many threads can be compared.
-inline void report(uint64_t operations, unsigned threads, uint64_t elapsed) {
+inline unsigned cores_of(unsigned threads) {
   cpu_set_t set;
   const bool known = sched_getaffinity(0, sizeof set, &set) == 0;
-  const unsigned cores = known ? static_cast<unsigned>(CPU_COUNT(&set)) : 1;
-  const double core_ns = static_cast<double>(elapsed) * std::min(threads, cores);
-  std::printf("{\"ns_per_op\": %.4f}\n", core_ns / static_cast<double>(operations));
+  return std::min(threads, known ? static_cast<unsigned>(CPU_COUNT(&set)) : 1);
+}
+
+inline void report(uint64_t operations, uint64_t core_ns) {
+  std::printf("{\"ns_per_op\": %.4f}\n",
+              static_cast<double>(core_ns) / static_cast<double>(operations));
+}
+
+// Core time an operation, so that numbers with one and with many threads can be compared.
+inline void report(uint64_t operations, unsigned threads, uint64_t elapsed) {
+  report(operations, elapsed * cores_of(threads));
 }
 
 }  // namespace mprof::bench

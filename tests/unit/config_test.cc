@@ -92,6 +92,21 @@ TEST_CASE("config: a stack depth is 1 to 256") {
   CHECK(settings.stack_depth == 256);
 }
 
+TEST_CASE("config: the rates of waits and of contention have limits, and 0 turns them off") {
+  Settings settings;
+  CHECK(apply_setting(settings, "MPROF_BLOCK_RATE", "0"));
+  CHECK(apply_setting(settings, "MPROF_MUTEX_FRACTION", "0"));
+  CHECK((settings.block_rate_ns == 0 && settings.mutex_fraction == 0));
+  CHECK(apply_setting(settings, "MPROF_BLOCK_RATE", "3600000000000"));
+  CHECK(apply_setting(settings, "MPROF_MUTEX_FRACTION", "1048576"));
+  for (const char* text : {"", "-1", "1.5", "3600000000001", "1us"})
+    CHECK_FALSE(apply_setting(settings, "MPROF_BLOCK_RATE", text));
+  for (const char* text : {"", "-1", "1048577", "4294967297", "1/4"})
+    CHECK_FALSE(apply_setting(settings, "MPROF_MUTEX_FRACTION", text));
+  CHECK(settings.block_rate_ns == kMaxBlockRateNs);
+  CHECK(settings.mutex_fraction == kMaxMutexFraction);
+}
+
 TEST_CASE("config: the unwind modes are three words") {
   Settings settings;
   CHECK(apply_setting(settings, "MPROF_UNWIND", "fp"));
@@ -161,6 +176,8 @@ TEST_CASE("config: every setting that is listed is one that is accepted, with th
     CHECK(apply_setting(settings, info.variable, info.default_text));
     CHECK(std::string(settings.out) == defaults.out);
     CHECK(settings.heap_rate == defaults.heap_rate);
+    CHECK(settings.block_rate_ns == defaults.block_rate_ns);
+    CHECK(settings.mutex_fraction == defaults.mutex_fraction);
     CHECK(settings.stack_depth == defaults.stack_depth);
     CHECK(settings.unwind == defaults.unwind);
     CHECK((settings.mmap == defaults.mmap && settings.drain == defaults.drain));

@@ -14,6 +14,7 @@
 
 #include "dumper/find_dump.h"
 #include "format/bucket.h"
+#include "format/count_bucket.h"
 #include "format/dump.h"
 #include "format/label_table.h"
 #include "format/live_table.h"
@@ -102,14 +103,43 @@ class DumpImage {
     return number;
   }
   uint32_t add_label(std::string_view key, std::string_view value, uint32_t parent) {
+    return add_typed_label(key, format::LabelType::kText, add_string(value),
+                           static_cast<uint32_t>(value.size()), parent);
+  }
+  uint32_t add_address_label(std::string_view key, uint64_t address, uint32_t module,
+                             uint32_t parent) {
+    return add_typed_label(key, format::LabelType::kAddress, address, module, parent);
+  }
+  uint32_t add_stack_label(std::string_view key, uint32_t stack, uint32_t parent) {
+    return add_typed_label(key, format::LabelType::kStack, stack, 0, parent);
+  }
+  uint32_t add_typed_label(std::string_view key, format::LabelType type, uint64_t value,
+                           uint32_t extra, uint32_t parent) {
     const uint32_t number = claim(format::TableId::kLabels);
-    auto& label = row<format::LabelRow>(format::TableId::kLabels, number);
+    auto& label = label_at(number);
     label.key = add_string(key);
-    label.value = add_string(value);
-    label.value_bytes = static_cast<uint32_t>(value.size());
+    label.type = type;
+    label.value = value;
+    label.extra = extra;
     label.parent = parent;
     label.key_bytes.store(static_cast<uint32_t>(key.size()), std::memory_order_release);
     return number;
+  }
+  [[nodiscard]] format::LabelRow& label_at(uint32_t number) {
+    return row<format::LabelRow>(format::TableId::kLabels, number);
+  }
+  uint32_t add_count(format::CountKind kind, uint32_t stack, const format::CountTotals& totals,
+                     uint32_t labels = format::kNoRow) {
+    const uint32_t number = claim(format::TableId::kCounts);
+    format::CountRow& count = count_at(number);
+    count.stack = stack;
+    count.labels = labels;
+    count.totals[0] = totals;
+    count.kind.store(static_cast<uint32_t>(kind), std::memory_order_release);
+    return number;
+  }
+  [[nodiscard]] format::CountRow& count_at(uint32_t number) {
+    return row<format::CountRow>(format::TableId::kCounts, number);
   }
   uint32_t add_bucket(uint32_t stack, const format::HeapTotals& totals,
                       uint32_t labels = format::kNoRow,
@@ -153,6 +183,8 @@ class DumpImage {
     h.ticks_are_ns = 1;
     h.clock_first = h.clock_last = {1'000'000, 1'000'000};
     h.heap_rate_bytes = 524288;
+    h.block_rate_ns = 100000;
+    h.mutex_fraction = 1024;
     h.stack_depth_frames = 64;
     h.profbuf_words = kProfbufWords;
     strcpy(h.executable, "/bin/program");
@@ -160,17 +192,14 @@ class DumpImage {
   }
 
   void lay_out_tables() {
-    constexpr std::array<uint32_t, format::kTables> kRowBytes = {sizeof(format::StackNode),
-                                                                 sizeof(format::BucketRow),
-                                                                 sizeof(format::LiveRow),
-                                                                 sizeof(format::ThreadRow),
-                                                                 sizeof(format::ModuleRow),
-                                                                 sizeof(format::LabelRow),
-                                                                 1,
-                                                                 sizeof(format::ProfbufHead),
-                                                                 1};
+    constexpr std::array<uint32_t, format::kTables> kRowBytes = {
+        sizeof(format::StackNode),   sizeof(format::BucketRow),
+        sizeof(format::CountRow),    sizeof(format::LiveRow),
+        sizeof(format::ThreadRow),   sizeof(format::ModuleRow),
+        sizeof(format::LabelRow),    1,
+        sizeof(format::ProfbufHead), 1};
     constexpr std::array<uint32_t, format::kTables> kRows = {
-        8, 4, 8, 4, 4, 4, 256, 2, 2 * kProfbufWords * sizeof(uint64_t)};
+        8, 4, 4, 8, 4, 4, 4, 256, 2, 2 * kProfbufWords * sizeof(uint64_t)};
     for (uint32_t chunk = 0; chunk < 2; ++chunk)
       for (size_t t = 0; t < format::kTables; ++t) {
         format::TableDirectory& d = header().tables[t];
@@ -200,6 +229,14 @@ inline format::HeapTotals heap_totals(double allocated, double freed, uint64_t s
   return t;
 }
 
+// `count` events of `ticks` each, of which each sample stands for `weight`.
+inline format::CountTotals count_totals(uint64_t samples, uint64_t ticks, double weight = 1) {
+  format::CountTotals totals{};
+  const auto fixed_point = static_cast<uint64_t>(weight * 65536);
+  for (uint64_t i = 0; i < samples; ++i) format::add_to(totals, {ticks, fixed_point});
+  return totals;
+}
+
 // Something in every table, and more rows than the first chunk has.
 inline void fill_with_sample_content(DumpImage& image) {
   const uint32_t program = image.add_module("/bin/program", 0x10000, 0x20000);
@@ -214,7 +251,17 @@ inline void fill_with_sample_content(DumpImage& image) {
   image.add_bucket(image.add_node(format::kStackIncomplete, 0x11001, program),
                    heap_totals(1, 0, 4096), format::kNoRow, format::BucketKind::kMmap);
   image.add_bucket(node, heap_totals(2, 0, 10));
-  image.add_thread(4711);
+  const uint32_t wait = image.add_label("wait", "mutex", format::kNoRow);
+  const uint32_t lock = image.add_address_label("lock", 0x1f010, program, wait);
+  const uint32_t victim = image.add_stack_label("victim", node, lock);
+  image.add_count(format::CountKind::kBlock, node, count_totals(3, 50'000, 2), lock);
+  image.add_count(format::CountKind::kBlock, node, count_totals(1, 7'000'000), lock);
+  image.add_count(format::CountKind::kMutex, node, count_totals(2, 80'000), victim);
+  image.add_count(format::CountKind::kThreadCreate, format::kNoRow, count_totals(1, 0));
+  image.add_count(format::CountKind::kThreadCreate, node, count_totals(2, 0),
+                  image.add_address_label("start", 0x11500, program, format::kNoRow));
+  const uint32_t thread = image.add_thread(4711);
+  image.row<format::ThreadRow>(format::TableId::kThreads, thread).creation = 5;
   image.add_profbuf();
 }
 

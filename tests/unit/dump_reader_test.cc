@@ -7,10 +7,12 @@
 
 #include <atomic>
 #include <cstring>
+#include <limits>
 #include <random>
 #include <string>
 #include <thread>
 
+#include "dumper/count_profile.h"
 #include "dumper/cut.h"
 #include "dumper/encode_pprof.h"
 #include "dumper/heap_profile.h"
@@ -20,8 +22,11 @@
 
 using namespace mprof::dumper;  // NOLINT: a test of that namespace
 using mprof::format::BucketKind;
+using mprof::format::CountKind;
 using mprof::format::kNoRow;
+using mprof::format::LabelType;
 using mprof::format::TableId;
+using mprof::testing::count_totals;
 using mprof::testing::DumpImage;
 using mprof::testing::fill_with_sample_content;
 using mprof::testing::heap_totals;
@@ -60,14 +65,28 @@ bool has_damage(const Dump& dump, const std::string& part) {
   return false;
 }
 
+void use_counts(const Dump& dump) {
+  SymbolOptions no_files;
+  no_files.detail = SymbolDetail::kNone;
+  Symbolizer symbolizer(no_files);
+  LabelNames names(dump, symbolizer, no_files.detail);
+  const CountReading reading = read_counts(dump);
+  for (const CountKind kind : kCountKinds) {
+    const PlacedProfile counts = make_profile(dump, reading, kind, names);
+    CHECK(counts.places.size() == counts.profile.locations.size());
+    CHECK(!encode_pprof(counts.profile).empty());
+  }
+}
+
 // All that is ever done with a dump. Gives the number of buckets that could be read.
 size_t use_everything(Dump& dump) {
   const HeapReading reading = read_heap(dump);
   for (const HeapView view : kHeapViews) {
-    const HeapProfile heap = make_profile(dump, reading, view);
+    const PlacedProfile heap = make_profile(dump, reading, view);
     CHECK(heap.places.size() == heap.profile.locations.size());
     CHECK(!encode_pprof(heap.profile).empty());
   }
+  use_counts(dump);
   CHECK(!report_info(dump, reading, "not checked").empty());
   return reading.buckets.size();
 }
@@ -86,7 +105,7 @@ TEST_CASE("dump_reader: what was written is read") {
   REQUIRE(bucket);
   CHECK(bucket->totals.alloc_bytes == 40);
   CHECK(dump.labels(bucket->labels).at(0).key == "tenant");
-  CHECK(dump.labels(bucket->labels).at(0).value == "t1");
+  CHECK(dump.labels(bucket->labels).at(0).text == "t1");
   const StackCopy stack = dump.stack(bucket->stack);
   REQUIRE(stack.frames.size() == 10);
   CHECK(stack.frames.front().pc == 0x11001 + 9 * 16);
@@ -109,7 +128,7 @@ TEST_CASE("dump_reader: another version is named together with its own") {
   image.header().version = 7;
   const std::string error = error_of(image);
   CHECK(contains(error, "dump version 7"));
-  CHECK(contains(error, "reads version 1"));
+  CHECK(contains(error, "reads version 2"));
 }
 
 TEST_CASE("dump_reader: what is no dump is refused with its reason") {
@@ -249,6 +268,67 @@ TEST_CASE("dump_reader: unknown kinds and impossible totals are damage") {
   CHECK(has_damage(dump, "unknown kind 99"));
   CHECK(has_damage(dump, "more was freed"));
   CHECK(sum(reading).live_bytes.value == 0);
+}
+
+TEST_CASE("dump_reader: count rows, their typed labels and who made a thread are read") {
+  DumpImage image;
+  fill_with_sample_content(image);
+  const Dump dump = read(image);
+  CHECK(dump.rows(TableId::kCounts) == 5);
+  const auto count = dump.count(2);
+  REQUIRE(count);
+  CHECK(count->kind == CountKind::kMutex);
+  CHECK(count->totals.samples == 2);
+  CHECK(count->totals.value == 160'000);
+  CHECK(count->totals.longest == 80'000);
+  const auto labels = dump.labels(count->labels);
+  REQUIRE(labels.size() == 3);
+  CHECK(labels[0].key == "victim");
+  CHECK(labels[0].type == LabelType::kStack);
+  CHECK(labels[0].stack == count->stack);
+  CHECK(labels[1].type == LabelType::kAddress);
+  CHECK(labels[1].address == 0x1f010);
+  CHECK(labels[1].module == 0);
+  CHECK(labels[2].text == "mutex");
+  CHECK(dump.count(3)->stack == kNoRow);
+  CHECK(dump.thread(0)->creation == 4);
+  CHECK_FALSE(dump.count(5));
+  image.row<mprof::format::ThreadRow>(TableId::kThreads, 0).creation = 0;
+  CHECK(dump.thread(0)->creation == kNoRow);
+}
+
+TEST_CASE("dump_reader: of a count row the half that its version names is read") {
+  DumpImage image;
+  const uint32_t row = image.add_count(CountKind::kBlock, kNoRow, count_totals(1, 10));
+  image.count_at(row).totals[1] = count_totals(2, 10);
+  const Dump dump = read(image);
+  CHECK(dump.count(row)->totals.value == 10);
+  image.count_at(row).version = 1;
+  CHECK(dump.count(row)->totals.value == 20);
+}
+
+TEST_CASE("dump_reader: hostile count rows and labels are left out or clamped") {
+  DumpImage image;
+  const uint32_t stack = image.add_node(0, 0x1001, kNoRow);
+  const uint32_t odd = image.add_typed_label("odd", static_cast<LabelType>(9), 1, 2, kNoRow);
+  const uint32_t far = image.add_typed_label("far", LabelType::kStack, UINT64_MAX, 0, odd);
+  const uint32_t text = image.add_typed_label("text", LabelType::kText, UINT64_MAX, 7, far);
+  image.add_count(static_cast<CountKind>(77), stack, count_totals(1, 5));
+  auto huge = count_totals(1, UINT64_MAX);
+  huge.count = UINT64_MAX;
+  huge.count_variance = huge.value_variance = std::numeric_limits<double>::quiet_NaN();
+  image.add_count(CountKind::kBlock, 12345, huge, text);
+  image.add_count(CountKind::kMutex, stack, count_totals(1, 5), 54321);
+  Dump dump = read(image);
+  CHECK_FALSE(dump.count(0));
+  CHECK(has_damage(dump, "count table: row 0 is of unknown kind 77"));
+  const auto labels = dump.labels(text);
+  REQUIRE(labels.size() == 2);
+  CHECK(labels[0].text.empty());
+  CHECK(labels[1].stack == kNoRow);
+  CHECK(has_damage(dump, "label table: row 0 is of unknown type 9"));
+  use_everything(dump);
+  CHECK(has_damage(dump, "label table: a label set breaks at row 54321"));
 }
 
 TEST_CASE("dump_reader: a file that shrinks under the reader reads as zeros and says so") {

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <stdexcept>
 
 #include "dumper/profile_comments.h"
 #include "dumper/tick_clock.h"
@@ -41,15 +40,6 @@ bool near(double value, double expected) {
   return std::abs(value - expected) <= 1e-4 * std::abs(expected);
 }
 
-std::string error_of_views(const std::string& list) {
-  try {
-    (void)parse_views(list);
-  } catch (const std::invalid_argument& error) {
-    return error.what();
-  }
-  return "";
-}
-
 bool some_comment(const Profile& profile, const std::string& part) {
   return std::any_of(profile.comments.begin(), profile.comments.end(),
                      [&](const std::string& c) { return c.find(part) != std::string::npos; });
@@ -79,7 +69,7 @@ TEST_CASE("heap_profile: addresses are calls and modules are mappings, the progr
   const uint32_t outer = image.add_node(0, 0x11101, program);
   image.add_bucket(image.add_node(outer, 0x51201, library), heap_totals(1, 0, 8));
   Dump dump = Dump::from_fd(image.duplicate(), "image", false);
-  const HeapProfile heap = make_profile(dump, read_heap(dump), HeapView::kHeap);
+  const PlacedProfile heap = make_profile(dump, read_heap(dump), HeapView::kHeap);
   REQUIRE(heap.profile.mappings.size() == 2);
   CHECK(heap.profile.mappings[0].path == "/bin/program");
   CHECK(heap.profile.mappings[0].start == 0x11000);
@@ -170,13 +160,6 @@ TEST_CASE("heap_profile: losses are comments, and at rate 1 samples") {
   CHECK(total(heap, 0) == objects + 12);
   CHECK(names_of(heap, heap.samples.back()) == std::vector<std::string>{"[lost: table full]"});
   CHECK(some_comment(heap, "values are exact"));
-}
-
-TEST_CASE("heap_profile: profile names are checked") {
-  CHECK(parse_views("heap,peak").size() == 2);
-  CHECK(parse_views("heap,heap").size() == 1);
-  CHECK(error_of_views("heap,cpu").find("'cpu'") != std::string::npos);
-  CHECK_FALSE(error_of_views("").empty());
 }
 
 TEST_CASE("tick_clock: a line through two points") {

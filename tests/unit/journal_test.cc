@@ -593,8 +593,7 @@ TEST_CASE("double entry: equal to the last unit, and any unit that is off is fou
   entry = dumper::check_double_entry(reader);
   CHECK(entry.verdict == dumper::DoubleEntry::Verdict::kDifferent);
   CHECK(entry.different_buckets == 1);
-  REQUIRE(entry.first);
-  CHECK(entry.first->bucket == 9);
+  CHECK_THAT(entry.first, Contains("bucket 9 has"));
 }
 
 TEST_CASE("double entry: loss is explained, and when it began") {
@@ -628,4 +627,56 @@ TEST_CASE("double entry: a running target is not checked") {
   fill(dump, 1, 20);
   const auto reader = dumper::Dump::open(dump.path(), dumper::Access::kRead);
   CHECK(dumper::check_double_entry(reader).verdict == dumper::DoubleEntry::Verdict::kNotChecked);
+}
+
+TEST_CASE("double entry: count rows are compared with their events, each sum of them") {
+  const TempDir dir;
+  SmallDump dump(dir / "a.mprof", 4096);
+  for (uint64_t i = 0; i < 300; ++i)
+    REQUIRE(dump.counted(i % 4, static_cast<uint32_t>(i % 7), i, i * 1000 + 7,
+                         format::wait_weight(i * 1000 + 7, 100'000)));
+  REQUIRE(dump.alloc(0, 3, 1000, 64));
+  dump.end_cleanly(SmallDump::kStartTicks + 1000);
+  const auto reader = dumper::Dump::open(dump.path(), dumper::Access::kRead);
+  auto entry = dumper::check_double_entry(reader);
+  CHECK(entry.equal());
+  CHECK(entry.samples == 301);
+  CHECK(entry.health.events == 301);
+  // What was there before the library is in no profbuf.
+  dump.count(9)->stack = format::kNoRow;
+  dump.count(9)->kind = static_cast<uint32_t>(format::CountKind::kThreadCreate);
+  format::add_to(dump.count(9)->totals[0], {0, format::kWeightOne});
+  CHECK(dumper::check_double_entry(reader).equal());
+  format::CountTotals& totals = dump.count(5)->totals[0];
+  for (uint64_t* sum : {&totals.count, &totals.value, &totals.samples}) {
+    *sum += 1;
+    entry = dumper::check_double_entry(reader);
+    CHECK(entry.verdict == dumper::DoubleEntry::Verdict::kDifferent);
+    CHECK(entry.different_buckets == 1);
+    CHECK_THAT(entry.first, Contains("count row 5 has"));
+    *sum -= 1;
+  }
+  // An event of a row that is not there, and of one that was never published.
+  dump.write_event(0, format::RecordKind::kCounted, 4000, {1, 2});
+  CHECK(dumper::check_double_entry(reader).different_buckets == 1);
+  dump.write_event(0, format::RecordKind::kCounted, SmallDump::kCounts - 1, {1, 2});
+  CHECK(dumper::check_double_entry(reader).different_buckets == 2);
+}
+
+TEST_CASE("double entry: what threads without a profbuf did is explained by its count") {
+  const TempDir dir;
+  SmallDump dump(dir / "a.mprof", 4096);
+  for (uint64_t i = 0; i < 10; ++i) REQUIRE(dump.counted(0, 1, i, 50));
+  format::add_to(dump.count(1)->totals[0], {70, format::kWeightOne});
+  format::add_to(dump.count(1)->totals[0], {80, format::kWeightOne});
+  dump.end_cleanly(SmallDump::kStartTicks + 1000);
+  const auto reader = dumper::Dump::open(dump.path(), dumper::Access::kRead);
+  CHECK(dumper::check_double_entry(reader).verdict == dumper::DoubleEntry::Verdict::kDifferent);
+  dump.header()->lost[static_cast<size_t>(format::Lost::kNoProfbuf)] = 2;
+  const auto entry = dumper::check_double_entry(reader);
+  CHECK(entry.verdict == dumper::DoubleEntry::Verdict::kLossExplains);
+  CHECK_THAT(entry.line(reader.clock()), Contains("events lack 2 of 12 samples, as many as were"));
+  CHECK_THAT(entry.line(reader.clock()), Contains("(2 of threads without a profbuf)"));
+  dump.header()->lost[static_cast<size_t>(format::Lost::kNoProfbuf)] = 3;
+  CHECK(dumper::check_double_entry(reader).verdict == dumper::DoubleEntry::Verdict::kDifferent);
 }

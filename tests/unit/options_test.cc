@@ -4,6 +4,7 @@
 #include "tests/unit/catch.h"
 
 using namespace mprof::dumper;  // NOLINT: a test of that namespace
+using mprof::format::CountKind;
 
 namespace {
 
@@ -45,6 +46,11 @@ TEST_CASE("options: each setting is an option with the same rules") {
   CHECK(parse({"run", "--mmap", "--", "x"}).environment.at("MPROF_MMAP") == "1");
   CHECK(parse({"run", "--mmap=0", "--", "x"}).environment.at("MPROF_MMAP") == "0");
   CHECK(parse({"run", "--unwind", "fp", "--", "x"}).environment.at("MPROF_UNWIND") == "fp");
+  CHECK(parse({"run", "--block-rate", "1", "--", "x"}).environment.at("MPROF_BLOCK_RATE") == "1");
+  CHECK(parse({"run", "--mutex-fraction", "0", "--", "x"}).environment.at("MPROF_MUTEX_FRACTION") ==
+        "0");
+  CHECK(error_of({"run", "--mutex-fraction", "-1", "--", "x"}).find("0 to 1048576") !=
+        std::string::npos);
   CHECK(parse({"run", "--", "x"}).environment.empty());
   CHECK(error_of({"run", "--unwind", "best", "--", "x"}) ==
         "--unwind 'best': accepted is auto, fp or dwarf");
@@ -66,10 +72,35 @@ TEST_CASE("options: wrong usage names what is wrong") {
   CHECK(error_of({"top", "--peak", "--from", "1s", "d"}).find("no peak") != std::string::npos);
 }
 
-TEST_CASE("options: a part of the time has no peak to write") {
-  CHECK(parse({"pprof", "d"}).views.size() == 3);
-  CHECK(parse({"pprof", "--from", "1s", "d"}).views ==
-        std::vector<HeapView>{HeapView::kHeap, HeapView::kAllocs});
+TEST_CASE("options: profiles are named, and without names the dump decides") {
+  CHECK(parse({"pprof", "d"}).views.empty());
+  CHECK(parse({"run", "-p", "heap,mutex,block", "--", "x"}).views ==
+        std::vector<View>{HeapView::kHeap, CountKind::kMutex, CountKind::kBlock});
+  CHECK(parse({"pprof", "-p", "threadcreate,threadcreate", "d"}).views ==
+        std::vector<View>{CountKind::kThreadCreate});
+  CHECK(error_of({"pprof", "-p", "heap,cpu", "d"}) ==
+        "profile 'cpu': accepted are heap, allocs, peak, block, mutex, threadcreate, separated by "
+        "commas");
+  CHECK_FALSE(error_of({"pprof", "-p", "heap,", "d"}).empty());
+}
+
+TEST_CASE("options: top shows memory or waits, and counts what there is of them") {
+  CHECK(parse({"top", "d"}).top_view == View(HeapView::kHeap));
+  CHECK(parse({"top", "--mutex", "--contentions", "d"}).contentions);
+  CHECK(parse({"top", "--mutex", "d"}).top_view == View(CountKind::kMutex));
+  CHECK(parse({"top", "--block", "--from", "1s", "d"}).top_view == View(CountKind::kBlock));
+  CHECK(error_of({"top", "--mutex", "--block", "d"}).find("only one") != std::string::npos);
+  CHECK(error_of({"top", "--mutex", "--objects", "d"}).find("--objects") == 0);
+  CHECK(error_of({"top", "--contentions", "d"}) ==
+        "--contentions: accepted with --mutex or --block");
+}
+
+TEST_CASE("options: locks takes a dump, a number of rows and the form") {
+  const Options options = parse({"locks", "-n", "3", "--json", "d"});
+  CHECK(options.command == Command::kLocks);
+  CHECK(options.rows == 3);
+  CHECK(options.json);
+  CHECK_FALSE(error_of({"locks"}).empty());
 }
 
 TEST_CASE("options: help and version are printed, not errors") {

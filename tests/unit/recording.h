@@ -22,8 +22,10 @@
 #include <vector>
 
 #include "preload/buckets.h"
+#include "preload/counts.h"
 #include "preload/dump_file.h"
 #include "preload/filter.h"
+#include "preload/labels.h"
 #include "preload/live_index.h"
 #include "preload/modules.h"
 #include "preload/stacks.h"
@@ -54,7 +56,9 @@ class Recording {
       : out_(folder_.path() + "/dump") {
     settings.out = out_.c_str();
     if (!preload::modules_init() || !preload::create_dump(settings) || !preload::stacks_init() ||
-        !preload::live_index.init(live_heads) || !preload::threads_init())
+        !preload::live_index.init(live_heads) || !preload::threads_init() ||
+        !preload::labels_init() || !preload::counts_init() ||
+        !preload::wait_table_init(settings.mutex_fraction, settings.block_rate_ns == 1))
       throw std::runtime_error("the recording does not start");
   }
   ~Recording() {

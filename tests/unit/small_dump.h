@@ -15,6 +15,7 @@
 
 #include "dumper/find_dump.h"
 #include "format/bucket.h"
+#include "format/count_bucket.h"
 #include "format/dump.h"
 #include "format/profbuf.h"
 #include "format/profbuf_writer.h"
@@ -46,6 +47,7 @@ class SmallDump {
  public:
   static constexpr uint32_t kProfbufs = 8;
   static constexpr uint32_t kBuckets = 64;
+  static constexpr uint32_t kCounts = 16;
   static constexpr uint32_t kThreads = 8;
   static constexpr uint64_t kStartTicks = 1'000'000'000;  // ticks are nanoseconds
   static constexpr uint64_t kStartRealtimeNs = 1'700'000'000'000'000'000;
@@ -82,6 +84,9 @@ class SmallDump {
   [[nodiscard]] format::BucketRow* bucket(uint32_t row) {
     return reinterpret_cast<format::BucketRow*>(base_ + kBucketsAt) + row;
   }
+  [[nodiscard]] format::CountRow* count(uint32_t row) {
+    return reinterpret_cast<format::CountRow*>(base_ + kCountsAt) + row;
+  }
   [[nodiscard]] format::ThreadRow* thread(uint32_t row) {
     return reinterpret_cast<format::ThreadRow*>(base_ + kThreadsAt) + row;
   }
@@ -105,6 +110,13 @@ class SmallDump {
     return write_event(row, format::RecordKind::kFree, bucket_row, {ticks, size, alloc_ticks},
                        weight);
   }
+  bool counted(uint32_t row, uint32_t count_row, uint64_t ticks, uint64_t value,
+               uint64_t weight = format::kWeightOne) {
+    const auto kind = static_cast<uint32_t>(format::CountKind::kBlock);
+    count(count_row)->kind.store(kind);
+    format::add_to(count(count_row)->totals[0], {value, weight});
+    return write_event(row, format::RecordKind::kCounted, count_row, {ticks, value}, weight);
+  }
   // Only the event.
   bool write_event(uint32_t row, format::RecordKind kind, uint32_t argument,
                    std::vector<uint64_t> payload, uint64_t weight = format::kWeightOne) {
@@ -123,7 +135,8 @@ class SmallDump {
  private:
   static constexpr uint64_t kHeadsAt = format::kHeaderBytes;
   static constexpr uint64_t kBucketsAt = kHeadsAt + kProfbufs * sizeof(format::ProfbufHead);
-  static constexpr uint64_t kThreadsAt = kBucketsAt + kBuckets * sizeof(format::BucketRow);
+  static constexpr uint64_t kCountsAt = kBucketsAt + kBuckets * sizeof(format::BucketRow);
+  static constexpr uint64_t kThreadsAt = kCountsAt + kCounts * sizeof(format::CountRow);
   static constexpr uint64_t kDataAt = kThreadsAt + kThreads * sizeof(format::ThreadRow);
   static_assert(kDataAt % format::kCacheLine == 0);
 
@@ -155,10 +168,14 @@ class SmallDump {
     h->file_bytes.store(bytes());
     table(format::TableId::kProfbufs, sizeof(format::ProfbufHead), kProfbufs, kHeadsAt);
     table(format::TableId::kBuckets, sizeof(format::BucketRow), kBuckets, kBucketsAt);
+    table(format::TableId::kCounts, sizeof(format::CountRow), kCounts, kCountsAt);
     table(format::TableId::kThreads, sizeof(format::ThreadRow), kThreads, kThreadsAt);
     table(format::TableId::kProfbufData, 1, data_bytes(), kDataAt);
     for (uint32_t row = 0; row < kBuckets; ++row)
       bucket(row)->kind.store(static_cast<uint32_t>(format::BucketKind::kHeap));
+    for (uint32_t row = 0; row < kCounts; ++row) {
+      count(row)->labels = format::kNoRow;  // published by counted()
+    }
     for (uint32_t row = 0; row < kThreads; ++row) thread(row)->tid.store(row + 1);
     h->magic = format::kDumpMagic;
   }

@@ -286,3 +286,24 @@ TEST_CASE("timeline: frees whose allocations were lost do not make the heap nega
   CHECK(timeline.intervals[15].live_bytes == 8 * 100);
   CHECK(timeline.intervals[99].live_bytes == static_cast<int64_t>(8 * (100 - freed)));
 }
+
+TEST_CASE("timeline: waits are no part of the heap over time, nor of lifetimes") {
+  const TempDir dir;
+  SmallDump small(dir / "a.mprof", 1024);
+  small.alloc(0, 1, at(kMs), 1000);
+  small.counted(0, 1, at(2 * kMs), 7'000'000, 5 * format::kWeightOne);
+  small.end_cleanly(at(10 * kMs));
+  const Dump dump = Dump::open(small.path(), Access::kRead);
+  const auto timeline = dumper::make_timeline(dump, {0, 10 * kMs}, 1);
+  CHECK(timeline.intervals[0].live_bytes == 1000);
+  CHECK(timeline.intervals[0].alloc_bytes == 1000);
+  CHECK(timeline.intervals[0].free_bytes == 0);
+  CHECK(timeline.health.events == 2);
+  const auto lifetimes = dumper::measure_lifetimes(dump, {});
+  CHECK(lifetimes.total.alloc_bytes == 1000);
+  CHECK(lifetimes.total.freed_bytes_total() == 0);
+  const auto window = dumper::profile_of_window(dump, {0, kMs});
+  REQUIRE(window.counts.size() == SmallDump::kCounts);
+  CHECK(window.counts[1].samples == 0);
+  CHECK(window.buckets[1].born.alloc_bytes == 1000);
+}

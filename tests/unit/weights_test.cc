@@ -102,6 +102,21 @@ TEST_CASE("weights: distances are exponential with the rate as their mean") {
   CHECK(gap * std::sqrt(kDraws) < 1.95);  // exceeded by chance once in a thousand seeds
 }
 
+TEST_CASE("weights: a kept wait stands for as many as were as long, and for their time") {
+  constexpr uint64_t kRate = 300'000;
+  for (const uint64_t ticks : {1ull, 2ull, 999ull, 150'000ull, 299'999ull}) {
+    INFO(ticks);
+    const double chance = static_cast<double>(ticks) / kRate;
+    const uint64_t weight = wait_weight(ticks, kRate);
+    CHECK(std::fabs(static_cast<double>(weight) * chance / kWeightOne - 1) < 1e-4);
+    // Each short wait that is kept adds the rate to the time, whatever its length.
+    CHECK(std::fabs(static_cast<double>(weighted_value(ticks, weight)) - kRate) < 3);
+  }
+  for (const uint64_t ticks : {uint64_t{0}, kRate, kRate + 1, UINT64_MAX})
+    CHECK(wait_weight(ticks, kRate) == kWeightOne);
+  CHECK(wait_weight(1, 1) == kWeightOne);
+}
+
 TEST_CASE("weights: the extreme random words give finite distances") {
   CHECK(draw_distance(UINT64_MAX, kMaxHeapRate) == 0);
   CHECK(draw_distance(0, kMaxHeapRate) < 37 * kMaxHeapRate);

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// Text of unknown origin, made fit for a terminal.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace mprof::dumper {
+
+// Control characters replaced: names come from files, and a terminal obeys what it is sent.
+[[nodiscard]] std::string printable(std::string_view text);
+// Characters of UTF-8, each taken for one column.
+[[nodiscard]] size_t columns_of(std::string_view text);
+// Cut so that it is no wider; 0: any width.
+[[nodiscard]] std::string shortened(const std::string& text, size_t columns);
+
+}  // namespace mprof::dumper
