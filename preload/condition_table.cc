@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "preload/condition_table.h"
 
-#include "preload/clock.h"
 #include "preload/dump_file.h"
 #include "preload/low.h"
 #include "preload/spin.h"
@@ -17,21 +16,11 @@ struct alignas(format::kCacheLine) Slot {
   uint32_t nodes;
   ConditionNode* first;
   ConditionNode* last;
-  // Thinning. Written under the lock, but for `shift`, which any waiter may lower.
-  std::atomic<uint32_t> shift;
-  uint32_t seen;                 // waits that began in `window`
-  std::atomic<uint64_t> window;  // the last one that was watched
 };
 static_assert(sizeof(Slot) == format::kCacheLine);
 
 Slot* slots;
-uint32_t most_shift;
 bool publishes_locks;
-
-// 2^21 cycles are 0.5 to 1 ms, 2^20 ns are 1 ms.
-uint32_t window_bits;
-constexpr uint32_t kWaitsPerWindow = 16;
-constexpr uint32_t kMostShift = 10;
 
 // Acquire: who sees nullptr also sees that the last unlink is done.
 const void* condition_of(const ConditionNode& node) {
@@ -70,38 +59,6 @@ void unlink(Slot& slot, ConditionNode& node) {
   --slot.nodes;
   show(slot);
   node.condition.store(nullptr, std::memory_order_release);
-}
-
-// A window of which nothing was seen although it was to be watched says that the condition is not
-// busy any more.
-uint32_t shift_now(Slot& slot, uint64_t window) {
-  const uint32_t shift = slot.shift.load(std::memory_order_relaxed);
-  if (shift == 0) return 0;
-  const uint64_t missed = (window - slot.window.load(std::memory_order_relaxed)) >> shift;
-  if (missed < 2) return shift;
-  const uint32_t lower = missed > shift ? 0 : shift - static_cast<uint32_t>(missed - 1);
-  slot.shift.store(lower, std::memory_order_relaxed);
-  return lower;
-}
-
-uint32_t wanted_shift(uint32_t seen) {
-  uint32_t shift = 0;
-  while (shift < most_shift && (seen >> shift) > kWaitsPerWindow) ++shift;
-  return shift;
-}
-
-// One more wait in this window: moves `shift` up at once, and down by one a window.
-void count_wait(Slot& slot, uint64_t window) {
-  const uint32_t shift = slot.shift.load(std::memory_order_relaxed);
-  if (slot.window.load(std::memory_order_relaxed) != window) {
-    if (shift != 0 && wanted_shift(slot.seen) < shift)
-      slot.shift.store(shift - 1, std::memory_order_relaxed);
-    slot.window.store(window, std::memory_order_relaxed);
-    slot.seen = 0;
-  }
-  const uint32_t wanted = wanted_shift(++slot.seen);
-  if (wanted > slot.shift.load(std::memory_order_relaxed))
-    slot.shift.store(wanted, std::memory_order_relaxed);
 }
 
 // The mutex is there as long as a thread waits that gave it.
@@ -151,9 +108,7 @@ void settle_marks(Slot& slot, ConditionNode& node, bool timed_out) {
 
 }  // namespace
 
-bool condition_table_init(bool every_wait, bool locks_too) {
-  window_bits = clock_is_tsc ? 21 : 20;
-  most_shift = every_wait ? 0 : kMostShift;
+bool condition_table_init(bool locks_too) {
   publishes_locks = locks_too;
   if (slots == nullptr) slots = static_cast<Slot*>(map_anonymous(condition_table_bytes()));
   return slots != nullptr;
@@ -171,22 +126,12 @@ void condition_table_forget() {
   }
 }
 
-bool is_condition_watched(const void* condition, uint64_t now, uint32_t* shift) {
-  Slot& slot = slot_of(condition);
-  const uint64_t window = now >> window_bits;
-  *shift = shift_now(slot, window);
-  const uint64_t mask = (uint64_t{1} << *shift) - 1;
-  const auto number = static_cast<uint64_t>(&slot - slots);
-  return (window & mask) == (mix((window >> *shift) + number * 0x9e3779b97f4a7c15) & mask);
-}
-
-bool enter_condition(ConditionNode& node, const void* condition, uint64_t now) {
+bool enter_condition(ConditionNode& node, const void* condition) {
   Slot& slot = slot_of(condition);
   if (condition_of(node) != nullptr || !lock(slot)) return false;
   node.condition.store(condition, std::memory_order_relaxed);
   node.signal_ticks = 0;
   node.mutex_was_held = false;
-  count_wait(slot, now >> window_bits);
   link(slot, node);
   unlock(slot);
   return true;

@@ -9,14 +9,9 @@
 //           broadcast marks all. libc may wake another thread than the oldest: a waiter that
 //           comes back unmarked takes the mark of one that is still there, and one that timed out
 //           with a mark hands it on.
-// Thinning  A node costs some 300 ns. Time is cut into windows of about a millisecond; waits for a
-//           busy condition are entered in one window, at a place drawn anew, of every 2^shift, and
-//           then count 2^shift times. `shift` follows the number of waits in the windows that were
-//           watched; it is 0 up to 16 a window. The choice of a window knows nothing of what will
-//           happen in it, so sums stay unbiased.
 // Threads   any. Signals: a handler that interrupts its thread inside mprof never gets here. A
-//           thread that left its wait by cancellation or longjmp leaves its node behind, which is
-//           taken out before its next wait or at its end.
+//           thread that left its wait by longjmp leaves its node behind, which is taken out before
+//           its next wait or at its end.
 // Allocates from the kernel once, in init. Blocks: spins for a slot; gives up and counts it.
 #pragma once
 
@@ -34,7 +29,6 @@ struct ConditionNode {
   const pthread_mutex_t* mutex;
   LockWait* lock_wait;    // the same thread's
   uint32_t stack;         // of the waiter
-  uint32_t shift;         // counts 2^shift times
   uint64_t signal_ticks;  // when it was woken; 0 = not yet
   bool mutex_was_held;    // at that moment, so that it waits for the mutex since then
 };
@@ -43,21 +37,19 @@ inline constexpr uint32_t kConditionSlots = 1024;
 extern std::atomic<uint8_t> waited_for[kConditionSlots];
 
 inline uint32_t condition_slot_of(const void* condition) {
-  return lock_slot_of(condition) % kConditionSlots;
+  return home_of(condition) % kConditionSlots;
 }
 inline bool is_waited_for(const void* condition) {
   return waited_for[condition_slot_of(condition)].load(std::memory_order_relaxed) != 0;
 }
 
-// `every_wait`: none is thinned out. `locks_too`: waits for the mutex are published.
-bool condition_table_init(bool every_wait, bool locks_too);
+// `locks_too`: waits for the mutex are published.
+bool condition_table_init(bool locks_too);
 size_t condition_table_bytes();
 // In a forked child: nobody waits.
 void condition_table_forget();
 
-// Whether a wait that begins now is to be entered, and then how many it stands for.
-bool is_condition_watched(const void* condition, uint64_t now, uint32_t* shift);
-bool enter_condition(ConditionNode& node, const void* condition, uint64_t now);
+bool enter_condition(ConditionNode& node, const void* condition);
 void mark_signalled(const void* condition, bool all, uint64_t now);
 // Ends the wait; since when it has waited for the mutex, 0 if it has not.
 uint64_t leave_condition(ConditionNode& node, bool timed_out);

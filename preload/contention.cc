@@ -109,26 +109,29 @@ void count(ThreadBlock* thread, CountKind kind, uint32_t stack, uint32_t labels,
   if ((++thread->events & 255) == 0) update_clock();
 }
 
-// One wait of which `1 << shift` were to be watched. `stack`: kNoRow if it is still to be captured.
-void record_wait(const Wait& wait, WaitKind kind, uint64_t waited, uint64_t now, uint32_t stack,
-                 uint32_t shift = 0) {
+void record_wait(const Wait& wait, WaitKind kind, uint64_t waited, uint64_t now) {
   if (!may_record() || !is_sampled(waited)) return;
   const ErrnoGuard keep_errno;
   ThreadBlock* thread = own_block();
   if (thread == nullptr) return;
   const Guard guard(Guard::kAtWork);
   const ScopedInside inside(thread);
-  if (stack == kNoRow) stack = capture_stack(thread, wait.site);
+  const uint32_t stack = capture_stack(thread, wait.site);
   count(thread, CountKind::kBlock, stack, labels_of(kind, wait.object),
-        {waited, weight_of_wait(waited) << shift}, now);
+        {waited, weight_of_wait(waited)}, now);
 }
 
-// The stack of a wait. A thread that waits again and again in one place is not walked each time:
-// the same caller at the same depth is taken for the same stack.
-uint32_t stack_of_wait(ThreadBlock* thread, CallSite site) {
+// The stack of a waiter, as the victim of a release. Where waits follow each other within some
+// microseconds, the same caller at the same depth is taken for the same stack: a label may then
+// show another caller of the same function. The waiter's own profile never does that.
+uint32_t stack_of_victim(ThreadBlock* thread, const Wait& wait) {
+  constexpr uint64_t kOftenTicks = 50000;  // 15 to 50 us
+  const CallSite site = wait.site;
+  const bool is_often = wait.start_ticks - thread->last_wait_ticks < kOftenTicks;
+  thread->last_wait_ticks = wait.start_ticks;
   const uint32_t modules = module_epoch();
-  if (thread->wait_site == site.return_address() && thread->wait_site_sp == site.callers_sp() &&
-      thread->wait_site_modules == modules)
+  if (is_often && stretch_length.ticks() != 0 && thread->wait_site == site.return_address() &&
+      thread->wait_site_sp == site.callers_sp() && thread->wait_site_modules == modules)
     return thread->wait_site_stack;
   const ScopedInside inside(thread);
   thread->wait_site_stack = capture_stack(thread, site);
@@ -180,29 +183,28 @@ void begin_wait(Wait& wait, bool is_lock) {
   if (thread == nullptr) return;
   const Guard guard(Guard::kAtWork);
   wait.thread = thread;
-  wait.stack = stack_of_wait(thread, wait.site);
-  publish_wait(thread->lock_wait.wait, wait.object, wait.kind, wait.stack, wait.start_ticks);
+  publish_wait(thread->lock_wait.wait, wait.object, wait.kind, stack_of_victim(thread, wait),
+               wait.start_ticks);
 }
 
 void end_wait(Wait& wait, bool waited) {
   if (!is_timed(wait)) return;
   const uint64_t now = ticks();
   if (wait.thread != nullptr) withdraw_wait(wait.thread->lock_wait.wait);
-  const uint32_t stack = wait.thread != nullptr ? wait.stack : kNoRow;
-  if (waited) record_wait(wait, wait.kind, between(wait.start_ticks, now), now, stack);
+  if (waited) record_wait(wait, wait.kind, between(wait.start_ticks, now), now);
 }
 
-Release charge(const void* lock, uint64_t now) {
+Release charge(WatchedLock& entry, const void* lock, uint64_t now) {
   Release release{lock, now, {}, false};
   release.is_charged =
-      charge_release(lock, now, stretch_length.ticks(), random64(), &release.charge);
+      charge_release(entry, lock, now, stretch_length.ticks(), random64(), &release.charge);
   return release;
 }
 
-Release begin_release(const void* lock, uint64_t now) {
+Release begin_release(WatchedLock& entry, const void* lock, uint64_t now) {
   if (!may_record()) return {};
   const Guard guard(Guard::kAtWork);
-  return charge(lock, now);
+  return charge(entry, lock, now);
 }
 
 void end_release(const Release& release, CallSite site) {
@@ -228,30 +230,35 @@ void begin_condition_wait(ConditionWait& condition) {
   const Guard guard(Guard::kAtWork);
   ConditionNode& node = thread->condition_wait;
   abandon_condition(node);
-  if (!is_condition_watched(wait.object, wait.start_ticks, &node.shift)) return;
   node.mutex = condition.mutex;
-  node.stack = wait.stack = stack_of_wait(thread, wait.site);
-  if (enter_condition(node, wait.object, wait.start_ticks)) wait.thread = thread;
+  node.stack = stack_of_victim(thread, wait);
+  if (enter_condition(node, wait.object)) wait.thread = thread;
 }
 
 void end_condition_wait(ConditionWait& condition, bool timed_out, uint64_t ns_late) {
   Wait& wait = condition.wait;
-  if (!is_timed(wait) || wait.thread == nullptr) return;
+  if (!is_timed(wait)) return;
   const uint64_t now = ticks();
-  const uint32_t shift = wait.thread->condition_wait.shift;
   uint64_t until = now;
-  {
+  if (wait.thread != nullptr) {
     const Guard guard(Guard::kAtWork);
     const uint64_t relocking = leave_condition(wait.thread->condition_wait, timed_out);
     if (relocking > wait.start_ticks && relocking < now) until = relocking;
   }
   if (ns_late > kTimerSlackNs)
     until = now - std::min(ticks_late(ns_late), between(wait.start_ticks, now));
-  record_wait(wait, WaitKind::kCond, between(wait.start_ticks, until), now, wait.stack, shift);
+  record_wait(wait, WaitKind::kCond, between(wait.start_ticks, until), now);
   if (until == now) return;
   Wait relock = wait;
   relock.object = condition.mutex;
-  record_wait(relock, WaitKind::kCondRelock, between(until, now), now, wait.stack, shift);
+  record_wait(relock, WaitKind::kCondRelock, between(until, now), now);
+}
+
+void abandon_condition_wait(void* condition) {
+  const Wait& wait = static_cast<ConditionWait*>(condition)->wait;
+  if (!is_timed(wait) || wait.thread == nullptr) return;
+  const Guard guard(Guard::kAtWork);
+  abandon_condition(wait.thread->condition_wait);
 }
 
 void note_signal(const void* condition, bool all) {

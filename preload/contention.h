@@ -31,7 +31,6 @@ struct Wait {
   CallSite site;
   uint64_t start_ticks;  // 0: not timed
   ThreadBlock* thread;   // with which others know of it; nullptr: they do not
-  uint32_t stack;        // then
   uint32_t process;
 };
 
@@ -47,8 +46,8 @@ struct Release {
   Charge charge;
   bool is_charged;
 };
-Release begin_release(const void* lock, uint64_t now);
-Release charge(const void* lock, uint64_t now);  // the same inside a Guard
+Release begin_release(WatchedLock& entry, const void* lock, uint64_t now);
+Release charge(WatchedLock& entry, const void* lock, uint64_t now);  // the same inside a Guard
 void end_release(const Release& release, CallSite site);
 
 // A wait for a condition is two waits: until the signal, and for the mutex.
@@ -59,6 +58,8 @@ struct ConditionWait {
 void begin_condition_wait(ConditionWait& wait);
 // `ns_late`: how long after its deadline a wait that timed out came back; else 0.
 void end_condition_wait(ConditionWait& wait, bool timed_out, uint64_t ns_late);
+// For a thread that is cancelled there.
+void abandon_condition_wait(void* wait);
 void note_signal(const void* condition, bool all);
 
 }  // namespace mprof::preload

@@ -36,16 +36,16 @@ bool mutex_was_waited_for(int error) {
       mutex_was_waited_for);
 }
 
-[[gnu::noinline]] int mutex_unlock_due(pthread_mutex_t* mutex, uint64_t now) {
-  return charged_release(mutex, now, MPROF_CALL_SITE(),
+[[gnu::noinline]] int mutex_unlock_due(pthread_mutex_t* mutex, WatchedLock& entry, uint64_t now) {
+  return charged_release(entry, mutex, now, MPROF_CALL_SITE(),
                          [=] { return real_locks.pthread_mutex_unlock(mutex); });
 }
 
 [[gnu::noinline]] int mutex_unlock_watched(pthread_mutex_t* mutex) {
+  if (!is_last_unlock(mutex)) return real_locks.pthread_mutex_unlock(mutex);
   const uint64_t now = ticks();
-  if (!is_last_unlock(mutex) || !is_release_due(mutex, now)) [[likely]]
-    return real_locks.pthread_mutex_unlock(mutex);
-  return mutex_unlock_due(mutex, now);
+  if (WatchedLock* entry = due_at(mutex, now)) return mutex_unlock_due(mutex, *entry, now);
+  return real_locks.pthread_mutex_unlock(mutex);
 }
 
 // C11: thrd_success is 0; anything else but these two came at once.
@@ -67,16 +67,16 @@ const pthread_mutex_t* mutex_of(const mtx_t* mutex) {
       [=] { return real_locks.mtx_timedlock(mutex, deadline); }, mtx_was_waited_for);
 }
 
-[[gnu::noinline]] int mtx_unlock_due(mtx_t* mutex, uint64_t now) {
-  return charged_release(mutex, now, MPROF_CALL_SITE(),
+[[gnu::noinline]] int mtx_unlock_due(mtx_t* mutex, WatchedLock& entry, uint64_t now) {
+  return charged_release(entry, mutex, now, MPROF_CALL_SITE(),
                          [=] { return real_locks.mtx_unlock(mutex); });
 }
 
 [[gnu::noinline]] int mtx_unlock_watched(mtx_t* mutex) {
+  if (!is_last_unlock(mutex_of(mutex))) return real_locks.mtx_unlock(mutex);
   const uint64_t now = ticks();
-  if (!is_last_unlock(mutex_of(mutex)) || !is_release_due(mutex, now)) [[likely]]
-    return real_locks.mtx_unlock(mutex);
-  return mtx_unlock_due(mutex, now);
+  if (WatchedLock* entry = due_at(mutex, now)) return mtx_unlock_due(mutex, *entry, now);
+  return real_locks.mtx_unlock(mutex);
 }
 
 [[gnu::noinline]] int spin_lock_busy(pthread_spinlock_t* lock) {
@@ -87,16 +87,15 @@ const pthread_mutex_t* mutex_of(const mtx_t* mutex) {
 
 const void* address_of(pthread_spinlock_t* lock) { return const_cast<const int*>(lock); }
 
-[[gnu::noinline]] int spin_unlock_due(pthread_spinlock_t* lock, uint64_t now) {
-  return charged_release(lock, now, MPROF_CALL_SITE(),
+[[gnu::noinline]] int spin_unlock_due(pthread_spinlock_t* lock, WatchedLock& entry, uint64_t now) {
+  return charged_release(entry, lock, now, MPROF_CALL_SITE(),
                          [=] { return real_locks.pthread_spin_unlock(lock); });
 }
 
 [[gnu::noinline]] int spin_unlock_watched(pthread_spinlock_t* lock) {
   const uint64_t now = ticks();
-  if (!is_release_due(address_of(lock), now)) [[likely]]
-    return real_locks.pthread_spin_unlock(lock);
-  return spin_unlock_due(lock, now);
+  if (WatchedLock* entry = due_at(address_of(lock), now)) return spin_unlock_due(lock, *entry, now);
+  return real_locks.pthread_spin_unlock(lock);
 }
 
 }  // namespace

@@ -63,16 +63,17 @@ template <class Call>
 
 // Two readers that leave at once must not each take the other for the last one: when it matters,
 // they leave one after the other.
-[[gnu::noinline]] int rwlock_unlock_due(pthread_rwlock_t* lock, uint64_t now) {
+[[gnu::noinline]] int rwlock_unlock_due(pthread_rwlock_t* lock, WatchedLock& entry, uint64_t now) {
   return charged_shared_release(
-      lock, now, MPROF_CALL_SITE(), [=] { return is_last_holder(lock); },
+      entry, lock, now, MPROF_CALL_SITE(), [=] { return is_last_holder(lock); },
       [=] { return real_locks.pthread_rwlock_unlock(lock); });
 }
 
 [[gnu::noinline]] int rwlock_unlock_watched(pthread_rwlock_t* lock) {
   const uint64_t now = ticks();
-  if (is_point_before(lock, now)) return rwlock_unlock_due(lock, now);
-  if (is_last_holder(lock)) note_release(lock, now);
+  WatchedLock* entry = find_watched(lock);
+  if (entry != nullptr && is_point_before(*entry, now)) return rwlock_unlock_due(lock, *entry, now);
+  if (entry != nullptr && is_last_holder(lock)) note_release(*entry, now);
   return real_locks.pthread_rwlock_unlock(lock);
 }
 

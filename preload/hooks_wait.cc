@@ -2,7 +2,8 @@
 // Waits that are no locks: conditions, semaphores, barriers, the end of a thread, raw futexes.
 //
 // pthread_cond_*, sem_*wait and pthread_*join are cancellation points: a thread that is cancelled
-// in one is unwound through the hook's frame, which holds nothing that would have to be undone.
+// in one is unwound through the hook's frame, in which only a wait for a condition has something to
+// undo.
 #include <errno.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
@@ -10,6 +11,12 @@
 #include "preload/lock_hook.h"
 #include "preload/low.h"
 #include "preload/real_locks.h"
+
+// Of libc's ABI, though no header declares them any more: what pthread_cleanup_push() in C without
+// exceptions is made of costs a setjmp.
+extern "C" void _pthread_cleanup_push(_pthread_cleanup_buffer* buffer, void (*routine)(void*),
+                                      void* argument);
+extern "C" void _pthread_cleanup_pop(_pthread_cleanup_buffer* buffer, int execute);
 
 using namespace mprof::preload;  // the functions below are libc's names, outside any namespace
 using mprof::format::WaitKind;
@@ -24,6 +31,12 @@ uint64_t ns_past(clockid_t clock, const timespec& deadline) {
   return ns > 0 ? static_cast<uint64_t>(ns) : 0;
 }
 
+// The release of the mutex in a wait; it is charged before, since there is no moment after it.
+void give_up_watched(const pthread_mutex_t* mutex, CallSite site) {
+  const uint64_t now = ticks();
+  if (WatchedLock* entry = due_at(mutex, now)) end_release(begin_release(*entry, mutex, now), site);
+}
+
 // A wait for a condition gives its mutex up, which may let others in, and takes it again.
 template <class Call, class Overshoot>
 [[gnu::always_inline]] inline int wait_for_condition(const void* condition,
@@ -31,16 +44,18 @@ template <class Call, class Overshoot>
                                                      Call&& call, int timed_out,
                                                      Overshoot&& overshoot_ns) {
   if (!contention_on) return call();
-  if (is_watched(mutex) && is_last_unlock(mutex))
-    if (const uint64_t now = ticks(); is_release_due(mutex, now))
-      end_release(begin_release(mutex, now), site);
+  if (is_watched(mutex) && is_last_unlock(mutex)) give_up_watched(mutex, site);
   ConditionWait wait;
   wait.wait.kind = WaitKind::kCond;
   wait.wait.object = condition;
   wait.wait.site = site;
   wait.mutex = mutex;
   begin_condition_wait(wait);
+  // A thread that is cancelled in here takes its node out, before handlers of its own free things.
+  _pthread_cleanup_buffer cleanup;
+  _pthread_cleanup_push(&cleanup, abandon_condition_wait, &wait);
   const int error = call();
+  _pthread_cleanup_pop(&cleanup, 0);
   const bool late = error == timed_out;
   end_condition_wait(wait, late, late ? overshoot_ns() : 0);
   return error;

@@ -94,8 +94,7 @@ uint32_t live_heads(uint64_t rate) { return is_exact(rate) ? 1u << 20 : 1u << 14
 bool init_tables() {
   return stacks_init() && live_index.init(live_heads(settings.heap_rate)) && threads_init() &&
          rule_cache_init() && (!settings.mmap || range_table.init()) && labels_init() &&
-         counts_init() &&
-         condition_table_init(settings.block_rate_ns == 1, settings.mutex_fraction != 0);
+         counts_init() && condition_table_init(settings.mutex_fraction != 0);
 }
 
 // The thread that is there already; its maker is the process's.

@@ -33,9 +33,9 @@ template <class Call, class HasWaited>
 
 // Runs `call`, which releases `lock` if it gives 0; the release of a watched lock, and due.
 template <class Call>
-[[gnu::always_inline]] inline int charged_release(const volatile void* lock, uint64_t now,
-                                                  CallSite site, Call&& call) {
-  const Release release = begin_release(const_cast<const void*>(lock), now);
+[[gnu::always_inline]] inline int charged_release(WatchedLock& entry, const volatile void* lock,
+                                                  uint64_t now, CallSite site, Call&& call) {
+  const Release release = begin_release(entry, const_cast<const void*>(lock), now);
   const int error = call();
   if (error == 0) end_release(release, site);
   return error;
@@ -43,15 +43,15 @@ template <class Call>
 
 // The same for a lock that several can hold: `is_last()` says whether the release lets anybody in.
 template <class IsLast, class Call>
-[[gnu::always_inline]] inline int charged_shared_release(const void* lock, uint64_t now,
-                                                         CallSite site, IsLast&& is_last,
-                                                         Call&& call) {
+[[gnu::always_inline]] inline int charged_shared_release(WatchedLock& entry, const void* lock,
+                                                         uint64_t now, CallSite site,
+                                                         IsLast&& is_last, Call&& call) {
   if (!may_record()) return call();
   self.inside = Guard::kAtWork;  // a handler that interrupts here must not leave another lock
-  const bool alone = begin_leaving(lock);
-  const Release release = alone && is_last() ? charge(lock, now) : Release{};
+  const bool alone = begin_leaving(entry);
+  const Release release = alone && is_last() ? charge(entry, lock, now) : Release{};
   const int error = call();
-  if (alone) end_leaving(lock);
+  if (alone) end_leaving(entry);
   self.inside = 0;
   if (error == 0) end_release(release, site);
   return error;

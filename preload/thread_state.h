@@ -29,7 +29,8 @@ struct ThreadBlock {
   LiveFreeList free_rows;
   LockWaitLink lock_wait;
   ConditionNode condition_wait;
-  // The last stack that was captured for a wait, and from where.
+  // The last stack that was captured for a wait, and from where; when it last waited.
+  uint64_t last_wait_ticks;
   uintptr_t wait_site;
   uintptr_t wait_site_sp;
   uint32_t wait_site_modules;  // module_epoch()

@@ -10,12 +10,19 @@
 
 namespace mprof::preload {
 
-constinit std::atomic<uint8_t> watched[kLockSlots];
-constinit LockSlot lock_slots[kLockSlots];
+constinit std::atomic<uint8_t> watched[kLockHomes];
 
 namespace {
 
 using format::kNoRow;
+
+constexpr uint32_t kEntries = 2048;
+constexpr uint32_t kProbes = 8;
+WatchedLock entries[kEntries];
+
+WatchedLock& place(const void* lock, uint32_t probe) {
+  return entries[(home_of(lock) + probe) % kEntries];
+}
 
 std::atomic<LockWaitLink*> waiters;
 
@@ -45,16 +52,42 @@ OldestWaiter find_oldest(const void* lock) {
   return oldest;
 }
 
-// Nobody waits, as far as was seen: stops watching, unless somebody came meanwhile. (W)
+bool try_claim(const void* lock) {
+  for (uint32_t probe = 0; probe < kProbes; ++probe) {
+    const void* nobody = nullptr;
+    if (place(lock, probe).lock.compare_exchange_strong(nobody, lock, std::memory_order_acq_rel))
+      return true;
+  }
+  return false;
+}
+
+// Two waiters can come at once and claim two entries: the first one is found, the other stays
+// unused until a look finds nobody.
+void watch(const void* lock) {
+  std::atomic<uint8_t>& flag = watched[home_of(lock)];
+  if (flag.load(std::memory_order_relaxed) == 0) flag.store(1, std::memory_order_relaxed);
+  if (find_watched(lock) == nullptr && !try_claim(lock)) count_lost(format::Lost::kWaitContended);
+}
+
+void free_entries(const void* lock) {
+  for (uint32_t probe = 0; probe < kProbes; ++probe) {
+    WatchedLock& entry = place(lock, probe);
+    if (entry.lock.load(std::memory_order_relaxed) != lock) continue;
+    entry.next_point.store(0, std::memory_order_relaxed);
+    entry.last_release.store(0, std::memory_order_relaxed);
+    entry.lock.store(nullptr, std::memory_order_release);
+  }
+}
+
+// Nobody waits, as far as was seen: stops watching, unless somebody came meanwhile, for this lock
+// or for another one at home here. (W)
 void unwatch(const void* lock) {
-  std::atomic<uint8_t>& flag = watched[lock_slot_of(lock)];
-  flag.store(0, std::memory_order_relaxed);
+  free_entries(lock);
+  watched[home_of(lock)].store(0, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  // Another lock of this slot may be waited for, too.
   for (LockWaitLink* link = waiters.load(std::memory_order_acquire); link; link = link->next) {
     const void* object = link->wait.object.load(std::memory_order_relaxed);
-    if (object != nullptr && lock_slot_of(object) == lock_slot_of(lock))
-      return flag.store(1, std::memory_order_relaxed);
+    if (object != nullptr && home_of(object) == home_of(lock)) watch(object);
   }
 }
 
@@ -64,11 +97,25 @@ uint64_t next_point_after(uint64_t now, uint64_t mean_ticks, uint64_t random) {
 
 }  // namespace
 
+WatchedLock* find_watched(const void* lock) {
+  for (uint32_t probe = 0; probe < kProbes; ++probe) {
+    WatchedLock& entry = place(lock, probe);
+    if (entry.lock.load(std::memory_order_acquire) == lock) return &entry;
+  }
+  return nullptr;
+}
+
 void wait_table_forget() {
   waiters.store(nullptr, std::memory_order_relaxed);
-  for (LockSlot& slot : lock_slots)  // pages that were never written stay so
-    if (slot.leaving.load(std::memory_order_relaxed) != 0) slot.leaving.store(0);
-  for (std::atomic<uint8_t>& flag : watched) flag.store(0, std::memory_order_relaxed);
+  for (std::atomic<uint8_t>& flag : watched)
+    if (flag.load(std::memory_order_relaxed) != 0) flag.store(0, std::memory_order_relaxed);
+  for (WatchedLock& entry : entries) {  // pages that were never written stay so
+    if (entry.lock.load(std::memory_order_relaxed) == nullptr) continue;
+    entry.leaving.store(0, std::memory_order_relaxed);
+    entry.next_point.store(0, std::memory_order_relaxed);
+    entry.last_release.store(0, std::memory_order_relaxed);
+    entry.lock.store(nullptr, std::memory_order_relaxed);
+  }
 }
 
 void add_waiter(LockWaitLink& link) {
@@ -86,21 +133,19 @@ void publish_wait(LockWait& wait, const void* lock, format::WaitKind kind, uint3
   wait.kind.store(kind, std::memory_order_relaxed);
   wait.object.store(lock, std::memory_order_release);   // (P)
   std::atomic_thread_fence(std::memory_order_seq_cst);  // (W)
-  std::atomic<uint8_t>& flag = watched[lock_slot_of(lock)];
-  if (flag.load(std::memory_order_relaxed) == 0) flag.store(1, std::memory_order_relaxed);
+  watch(lock);
 }
 
-bool charge_release(const void* lock, uint64_t now, uint64_t mean_ticks, uint64_t random,
-                    Charge* charge) {
-  LockSlot& slot = lock_slots[lock_slot_of(lock)];
-  const uint64_t point = slot.next_point.load(std::memory_order_relaxed);
-  const uint64_t last = slot.last_release.load(std::memory_order_relaxed);
-  slot.last_release.store(now, std::memory_order_relaxed);
+bool charge_release(WatchedLock& entry, const void* lock, uint64_t now, uint64_t mean_ticks,
+                    uint64_t random, Charge* charge) {
+  const uint64_t point = entry.next_point.load(std::memory_order_relaxed);
+  const uint64_t last = entry.last_release.load(std::memory_order_relaxed);
+  note_release(entry, now);
   const OldestWaiter oldest = find_oldest(lock);
-  uint64_t drawn_with = slot.mean_ticks.load(std::memory_order_relaxed);
+  uint64_t drawn_with = entry.mean_ticks.load(std::memory_order_relaxed);
   mean_ticks *= std::max(1u, oldest.threads / kFewThreads);
-  slot.next_point.store(next_point_after(now, mean_ticks, random), std::memory_order_relaxed);
-  slot.mean_ticks.store(mean_ticks, std::memory_order_relaxed);
+  entry.next_point.store(next_point_after(now, mean_ticks, random), std::memory_order_relaxed);
+  entry.mean_ticks.store(mean_ticks, std::memory_order_relaxed);
   if (oldest.start_ticks == UINT64_MAX) {
     unwatch(lock);
     return false;
@@ -117,18 +162,15 @@ bool charge_release(const void* lock, uint64_t now, uint64_t mean_ticks, uint64_
   return true;
 }
 
-bool begin_leaving(const void* lock) {
-  LockSlot& slot = lock_slots[lock_slot_of(lock)];
+bool begin_leaving(WatchedLock& entry) {
   const bool locked = spin_until([&] {
     uint32_t nobody = 0;
-    return slot.leaving.compare_exchange_weak(nobody, 1, std::memory_order_acquire);
+    return entry.leaving.compare_exchange_weak(nobody, 1, std::memory_order_acquire);
   });
   if (!locked) count_lost(format::Lost::kWaitContended);
   return locked;
 }
 
-void end_leaving(const void* lock) {
-  lock_slots[lock_slot_of(lock)].leaving.store(0, std::memory_order_release);
-}
+void end_leaving(WatchedLock& entry) { entry.leaving.store(0, std::memory_order_release); }
 
 }  // namespace mprof::preload
