@@ -22,6 +22,17 @@ bool mutex_was_waited_for(int error) {
       [=] { return real_locks.pthread_mutex_lock(mutex); }, mutex_was_waited_for);
 }
 
+// A robust mutex that cannot be recovered: a trylock says so; with a deadline, libc waits for it
+// all the same. So a robust mutex is looked at, and not tried.
+constexpr int kRobust = 16;  // in __kind
+bool is_robust(const pthread_mutex_t* mutex) { return (mutex->__data.__kind & kRobust) != 0; }
+bool is_free_robust(const pthread_mutex_t* mutex) {
+  return is_robust(mutex) && mutex->__data.__lock == 0;
+}
+int try_before_deadline(pthread_mutex_t* mutex) {
+  return is_robust(mutex) ? EBUSY : real_locks.pthread_mutex_trylock(mutex);
+}
+
 [[gnu::noinline]] int mutex_timedlock_busy(pthread_mutex_t* mutex, const timespec* deadline) {
   return timed_wait(
       WaitKind::kMutex, mutex, MPROF_CALL_SITE(), true,
@@ -112,15 +123,17 @@ MPROF_EXPORT int pthread_mutex_lock(pthread_mutex_t* mutex) noexcept {
 
 MPROF_EXPORT int pthread_mutex_timedlock(pthread_mutex_t* mutex,
                                          const timespec* deadline) noexcept {
-  const int error = real_locks.pthread_mutex_trylock(mutex);
+  if (is_free_robust(mutex)) return real_locks.pthread_mutex_timedlock(mutex, deadline);
+  const int error = try_before_deadline(mutex);
   if (error != EBUSY) return error;
   return mutex_timedlock_busy(mutex, deadline);
 }
 
 MPROF_EXPORT int pthread_mutex_clocklock(pthread_mutex_t* mutex, clockid_t clock,
                                          const timespec* deadline) noexcept {
-  if (!is_wait_clock(clock)) return real_locks.pthread_mutex_clocklock(mutex, clock, deadline);
-  const int error = real_locks.pthread_mutex_trylock(mutex);
+  if (!is_wait_clock(clock) || is_free_robust(mutex))
+    return real_locks.pthread_mutex_clocklock(mutex, clock, deadline);
+  const int error = try_before_deadline(mutex);
   if (error != EBUSY) return error;
   return mutex_clocklock_busy(mutex, clock, deadline);
 }

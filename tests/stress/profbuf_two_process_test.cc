@@ -139,7 +139,7 @@ class NumberReader {
       next_ += event.lost;
       return;
     }
-    const bool whole = event.ticks == next_ && event.bucket == static_cast<uint32_t>(next_) &&
+    const bool whole = event.ticks == next_ && event.row == static_cast<uint32_t>(next_) &&
                        event.size_bytes == next_ * 0x9e3779b97f4a7c15 &&
                        event.alloc_ticks == ~next_;
     torn_ += whole ? 0 : 1;
