@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Mutexes, C11's too (the same objects behind other names), and spin locks.
 #include <errno.h>
+#include <linux/futex.h>
 
 #include "preload/lock_hook.h"
 #include "preload/low.h"
 #include "preload/real_locks.h"
+#include "preload/sys.h"
 
 using namespace mprof::preload;  // the functions below are libc's names, outside any namespace
 using mprof::format::WaitKind;
@@ -22,15 +24,19 @@ bool mutex_was_waited_for(int error) {
       [=] { return real_locks.pthread_mutex_lock(mutex); }, mutex_was_waited_for);
 }
 
-// A robust mutex that cannot be recovered: a trylock says so; with a deadline, libc waits for it
-// all the same. So a robust mutex is looked at, and not tried.
+// A robust mutex is not tried: of one that cannot be recovered, glibc's trylock says so and leaves
+// it locked, which its lock does not. Its lock word has the thread id of the holder.
 constexpr int kRobust = 16;  // in __kind
-bool is_robust(const pthread_mutex_t* mutex) { return (mutex->__data.__kind & kRobust) != 0; }
-bool is_free_robust(const pthread_mutex_t* mutex) {
-  return is_robust(mutex) && mutex->__data.__lock == 0;
+[[gnu::always_inline]] inline bool is_robust(const pthread_mutex_t* mutex) {
+  return (mutex->__data.__kind & kRobust) != 0;
 }
-int try_before_deadline(pthread_mutex_t* mutex) {
-  return is_robust(mutex) ? EBUSY : real_locks.pthread_mutex_trylock(mutex);
+bool is_held_by_another(const pthread_mutex_t* mutex) {
+  const int holder = mutex->__data.__lock & FUTEX_TID_MASK;
+  return holder != 0 && holder != sys::gettid();
+}
+
+[[gnu::noinline]] int robust_lock(pthread_mutex_t* mutex) {
+  return is_held_by_another(mutex) ? mutex_lock_busy(mutex) : real_locks.pthread_mutex_lock(mutex);
 }
 
 [[gnu::noinline]] int mutex_timedlock_busy(pthread_mutex_t* mutex, const timespec* deadline) {
@@ -115,6 +121,8 @@ extern "C" {
 
 MPROF_EXPORT int pthread_mutex_lock(pthread_mutex_t* mutex) noexcept {
   if (is_alone_with(mutex)) return real_locks.pthread_mutex_lock(mutex);
+  if (is_robust(mutex)) [[unlikely]]
+    return robust_lock(mutex);
   const int error = real_locks.pthread_mutex_trylock(mutex);
   if (error != EBUSY) [[likely]]
     return error;
@@ -123,17 +131,18 @@ MPROF_EXPORT int pthread_mutex_lock(pthread_mutex_t* mutex) noexcept {
 
 MPROF_EXPORT int pthread_mutex_timedlock(pthread_mutex_t* mutex,
                                          const timespec* deadline) noexcept {
-  if (is_free_robust(mutex)) return real_locks.pthread_mutex_timedlock(mutex, deadline);
-  const int error = try_before_deadline(mutex);
+  if (is_robust(mutex) && !is_held_by_another(mutex))
+    return real_locks.pthread_mutex_timedlock(mutex, deadline);
+  const int error = is_robust(mutex) ? EBUSY : real_locks.pthread_mutex_trylock(mutex);
   if (error != EBUSY) return error;
   return mutex_timedlock_busy(mutex, deadline);
 }
 
 MPROF_EXPORT int pthread_mutex_clocklock(pthread_mutex_t* mutex, clockid_t clock,
                                          const timespec* deadline) noexcept {
-  if (!is_wait_clock(clock) || is_free_robust(mutex))
+  if (!is_wait_clock(clock) || (is_robust(mutex) && !is_held_by_another(mutex)))
     return real_locks.pthread_mutex_clocklock(mutex, clock, deadline);
-  const int error = try_before_deadline(mutex);
+  const int error = is_robust(mutex) ? EBUSY : real_locks.pthread_mutex_trylock(mutex);
   if (error != EBUSY) return error;
   return mutex_clocklock_busy(mutex, clock, deadline);
 }

@@ -81,9 +81,7 @@ template <class Call>
   return timed_wait(WaitKind::kSemaphore, semaphore, site, false, call, semaphore_was_waited_for);
 }
 
-// libc's sem_wait acts upon a cancellation even if it need not wait.
 bool take_at_once(sem_t* semaphore) {
-  real_locks.pthread_testcancel();
   const int before = errno;
   if (real_locks.sem_trywait(semaphore) == 0) return true;
   errno = before;
@@ -201,13 +199,20 @@ MPROF_EXPORT int cnd_broadcast(cnd_t* condition) {
   return real_locks.cnd_broadcast(condition);
 }
 
+// libc's sem_wait and sem_timedwait act upon a cancellation even if they need not wait; its
+// sem_clockwait does not.
+
 MPROF_EXPORT int sem_wait(sem_t* semaphore) {
+  real_locks.pthread_testcancel();
   if (take_at_once(semaphore)) return 0;
   return sem_wait_busy(semaphore);
 }
 
 MPROF_EXPORT int sem_timedwait(sem_t* semaphore, const timespec* deadline) {
-  if (is_deadline(deadline) && take_at_once(semaphore)) return 0;
+  if (is_deadline(deadline)) {
+    real_locks.pthread_testcancel();
+    if (take_at_once(semaphore)) return 0;
+  }
   return sem_timedwait_busy(semaphore, deadline);
 }
 

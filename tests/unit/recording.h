@@ -58,7 +58,7 @@ class Recording {
     if (!preload::modules_init() || !preload::create_dump(settings) || !preload::stacks_init() ||
         !preload::live_index.init(live_heads) || !preload::threads_init() ||
         !preload::labels_init() || !preload::counts_init() ||
-        !preload::wait_table_init(settings.mutex_fraction, settings.block_rate_ns == 1))
+        !preload::condition_table_init(settings.mutex_fraction != 0))
       throw std::runtime_error("the recording does not start");
   }
   ~Recording() {

@@ -117,6 +117,46 @@ TEST_CASE("weights: a kept wait stands for as many as were as long, and for thei
   CHECK(wait_weight(1, 1) == kWeightOne);
 }
 
+TEST_CASE("weights: waits that are kept by their length add up to all waits, and all their time") {
+  constexpr int kWaits = 400000;
+  std::mt19937 random(3);
+  for (const uint64_t rate : {2ull, 1000ull, 300'000ull, 10'000'000'000ull})
+    for (const double share : {0.0005, 0.01, 0.3, 0.9, 1.0, 7.0}) {
+      const auto ticks = static_cast<uint64_t>(share * static_cast<double>(rate));
+      if (ticks == 0) continue;
+      double waits = 0;
+      double time = 0;
+      for (int i = 0; i < kWaits; ++i) {
+        // The decision of preload/contention.cc.
+        const bool kept = ticks >= rate || weighted_value(rate, random()) >> 16 < ticks;
+        if (!kept) continue;
+        const uint64_t weight = wait_weight(ticks, rate);
+        waits += static_cast<double>(weight) / kWeightOne / kWaits;
+        time += static_cast<double>(weighted_value(ticks, weight)) / kWaits;
+      }
+      const double chance = std::min(1.0, static_cast<double>(ticks) / static_cast<double>(rate));
+      const double error = std::sqrt((1 - chance) / chance / kWaits);
+      INFO("rate " << rate << ", ticks " << ticks);
+      CHECK(std::fabs(waits - 1) < 4 * error + 1e-5);
+      CHECK(relative_error(time, static_cast<double>(ticks)) < 4 * error + 1e-5);
+    }
+}
+
+TEST_CASE("weights: a stretch stands for the inverse of the chance to be met by a point") {
+  for (const uint64_t mean : {100ull, 100'000ull, 1ull << 40})
+    for (const double share : {1e-6, 0.001, 0.1, 1.0, 5.0, 60.0}) {
+      const auto ticks = static_cast<uint64_t>(share * static_cast<double>(mean));
+      if (ticks == 0) continue;
+      const double p = -std::expm1(-static_cast<double>(ticks) / static_cast<double>(mean));
+      INFO("mean " << mean << ", ticks " << ticks);
+      CHECK(relative_error(static_cast<double>(stretch_weight(ticks, mean)) / kWeightOne, 1 / p) <
+            1e-5);
+    }
+  CHECK(stretch_weight(0, 1000) == kWeightOne);
+  CHECK(stretch_weight(1, 0) == kWeightOne);
+  CHECK(stretch_weight(UINT64_MAX, 1000) == kWeightOne);
+}
+
 TEST_CASE("weights: the extreme random words give finite distances") {
   CHECK(draw_distance(UINT64_MAX, kMaxHeapRate) == 0);
   CHECK(draw_distance(0, kMaxHeapRate) < 37 * kMaxHeapRate);
