@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
+#include <string>
 #include <utility>
 
 #include "dumper/profile_comments.h"
@@ -83,6 +85,61 @@ class ValueMaker {
   TickRounding delay_;
 };
 
+// Names that threads were given, by the count row of their creation, each with its number of
+// threads. A new thread has its creator's name, which for most is the program's: that says nothing.
+using ThreadNames = std::map<uint32_t, std::map<std::string, uint64_t>>;
+
+ThreadNames names_of_threads(const Dump& dump) {
+  constexpr size_t kMostOfAName = 15;
+  const std::string path = dump.executable();
+  const std::string program = path.substr(path.rfind('/') + 1).substr(0, kMostOfAName);
+  ThreadNames names;
+  const auto rows = static_cast<uint32_t>(dump.rows(format::TableId::kThreads));
+  for (uint32_t row = 0; row < rows; ++row) {
+    const auto thread = dump.thread(row);
+    if (thread && thread->creation != format::kNoRow && thread->name != program)
+      ++names[thread->creation][thread->name];
+  }
+  return names;
+}
+
+// The rows of one profile as samples.
+class SampleMaker {
+ public:
+  SampleMaker(const Dump& dump, CountKind kind, LabelNames& names, PlacedProfile& out)
+      : names_(names), stacks_(dump, out), values_(dump, kind) {}
+
+  void add(const CountCopy& row, const CountTotals& totals, const std::string& thread_name = {}) {
+    Sample sample;
+    values_.fill(totals, sample);
+    if (is_nothing(sample)) return;
+    const bool no_stack = row.stack == format::kNoRow;
+    sample.locations =
+        no_stack ? std::vector{stacks_.synthetic(kBeforeMprof)} : stacks_.locations(row.stack);
+    sample.labels = names_.of_set(row.labels);
+    if (!thread_name.empty()) sample.labels.push_back({"thread", thread_name, 0, {}, false});
+    stacks_.builder().sample(sample);
+  }
+
+  // A row of the threadcreate profile: the threads that have names of their own, then the rest.
+  void add_threads(const CountCopy& row, const std::map<std::string, uint64_t>& names) {
+    CountTotals rest = row.totals;
+    for (const auto& [name, threads] : names) {
+      const uint64_t count = std::min(threads * format::kWeightOne, rest.count);
+      CountTotals part{};
+      part.count = count;
+      rest.count -= count;
+      add(row, part, name);
+    }
+    add(row, rest);
+  }
+
+ private:
+  LabelNames& names_;
+  StackTranslator stacks_;
+  ValueMaker values_;
+};
+
 }  // namespace
 
 const char* view_name(CountKind kind) {
@@ -142,19 +199,11 @@ PlacedProfile make_profile(const Dump& dump, const CountReading& reading, CountK
   profile.drop_frames = kDropFrames;
   fill_times(dump, profile);
   {
-    StackTranslator stacks(dump, out);
-    ValueMaker values(dump, kind);
-    for (const auto& [row, copy] : reading.rows) {
-      if (copy.kind != kind) continue;
-      Sample sample;
-      values.fill(copy.totals, sample);
-      if (is_nothing(sample)) continue;
-      const bool no_stack = copy.stack == format::kNoRow;
-      sample.locations =
-          no_stack ? std::vector{stacks.synthetic(kBeforeMprof)} : stacks.locations(copy.stack);
-      sample.labels = names.of_set(copy.labels);
-      stacks.builder().sample(sample);
-    }
+    SampleMaker samples(dump, kind, names, out);
+    ThreadNames thread_names;
+    if (kind == CountKind::kThreadCreate) thread_names = names_of_threads(dump);
+    for (const auto& [row, copy] : reading.rows)
+      if (copy.kind == kind) samples.add_threads(copy, thread_names[row]);
   }
   profile.comments = comments_for(dump, reading, kind);
   return out;

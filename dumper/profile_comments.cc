@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "dumper/report_top.h"
+#include "format/config.h"
 
 namespace mprof::dumper {
 namespace {
@@ -119,9 +120,9 @@ std::string mutex_fraction_text(uint32_t fraction) {
   if (fraction == 1)
     return "all contention of locks was recorded (MPROF_MUTEX_FRACTION=1): values are exact";
   return fmt::format(
-      "busy locks were watched down to 1/{} of the time (MPROF_MUTEX_FRACTION); the weights are in "
-      "the values, which are unbiased estimates",
-      fraction);
+      "stretches of waiting much longer than {} were all recorded, others with a chance by their "
+      "length (MPROF_MUTEX_FRACTION={}); values are unbiased estimates",
+      duration_text(static_cast<double>(fraction) * format::kMutexFractionNs), fraction);
 }
 
 std::string loss_line(format::Lost reason, uint64_t count) {

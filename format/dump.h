@@ -82,15 +82,20 @@ enum class Lost : uint32_t {
   kFreeContended,  // a free that found its row locked: the block was shown live until reused
   kAfterEnd,       // a sample after the clean end that needed a row that was not there
   kNoProfbuf,      // an event of a thread that got no profbuf; the totals have it
-  kWaitContended,  // a wait or release that found mprof's own table of waiters locked
+  kWaitContended,  // a wait or release that found no place in mprof's own table of waiters
+  kNotCounted,     // a wait, release or new thread whose row or labels had no room, or were locked
   kCount,
 };
 inline constexpr size_t kLostReasons = static_cast<size_t>(Lost::kCount);
-inline constexpr const char* kLostNames[kLostReasons] = {
-    "table full",     "re-entered from a signal handler",
-    "row contended",  "no thread state",
-    "free contended", "after the end",
-    "no profbuf",     "wait table contended"};
+inline constexpr const char* kLostNames[kLostReasons] = {"table full",
+                                                         "re-entered from a signal handler",
+                                                         "row contended",
+                                                         "no thread state",
+                                                         "free contended",
+                                                         "after the end",
+                                                         "no profbuf",
+                                                         "wait table contended",
+                                                         "wait or thread not counted"};
 
 enum class UnwindMode : uint32_t { kAuto, kFramePointer, kDwarf };
 

@@ -85,7 +85,7 @@ uint32_t find_count(format::CountKind kind, uint32_t stack, uint32_t labels, uin
 bool add_count_only(uint32_t number, const format::CountSample& sample) {
   CountRow* row = tables.counts.at(number);
   if (!spin_until([&] { return take_if(row->lock, 0u, 1u); })) {  // (K)
-    count_lost(format::Lost::kContended);
+    count_lost(format::Lost::kNotCounted);
     return false;
   }
   const uint32_t version = row->version.load(std::memory_order_relaxed);

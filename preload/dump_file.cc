@@ -10,6 +10,7 @@
 
 #include "preload/clock.h"
 #include "preload/low.h"
+#include "preload/spin.h"
 #include "preload/sys.h"
 
 namespace mprof::preload {
@@ -53,7 +54,7 @@ struct TableShape {
 };
 constexpr TableShape kShapes[kTables] = {
     {sizeof(format::StackNode), 16384}, {sizeof(format::BucketRow), 1024},
-    {sizeof(format::CountRow), 512},    {sizeof(format::LiveRow), 4096},
+    {sizeof(format::CountRow), 1024},   {sizeof(format::LiveRow), 4096},
     {sizeof(format::ThreadRow), 256},   {sizeof(format::ModuleRow), 128},
     {sizeof(format::LabelRow), 256},    {1, 65536},
     {sizeof(format::ProfbufHead), 64},  {1, 0 /* kFirstProfbufs of the chosen size */}};
@@ -410,6 +411,13 @@ bool grow_table(format::TableId table, uint64_t seen_capacity) {
   if (!grown) header->mapped_growth_failures.fetch_add(1, std::memory_order_relaxed);
   growing.store(false, std::memory_order_release);
   return grown;
+}
+
+bool grow_full_table(format::TableId table, uint64_t seen_capacity) {
+  if (grow_table(table, seen_capacity)) return true;
+  // What grows now may be another table: then it is this one's turn.
+  return spin_until([] { return !growing.load(std::memory_order_acquire); }) &&
+         grow_table(table, seen_capacity);
 }
 
 void count_lost(format::Lost reason) {

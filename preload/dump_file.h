@@ -57,8 +57,17 @@ void update_clock();
 // One more chunk for a table whose capacity the caller saw as `seen_capacity`; true also when
 // another thread was faster. False if that cannot be had (now).
 bool grow_table(format::TableId table, uint64_t seen_capacity);
+// The same for who has no room at all: waits, for a bounded time, if another thread is growing one.
+bool grow_full_table(format::TableId table, uint64_t seen_capacity);
 
 void count_lost(format::Lost reason);
+
+// Which loss it is when a row of this table cannot be had. Heap samples and others are told apart:
+// at rate 1 each lost heap sample is a block.
+constexpr format::Lost lost_reason(format::TableId table) {
+  const bool is_count = table == format::TableId::kCounts || table == format::TableId::kLabels;
+  return is_count ? format::Lost::kNotCounted : format::Lost::kTableFull;
+}
 
 // A new row of a table, growing it when needed; kNoRow is counted as lost.
 template <class Row>
@@ -70,8 +79,8 @@ uint32_t claim_row(format::Table<Row>& table, format::TableId id, uint32_t count
       grow_table(id, capacity);
     return row;
   }
-  if (grow_table(id, capacity)) row = table.claim_run(count);
-  if (row == format::kNoRow) count_lost(format::Lost::kTableFull);
+  if (grow_full_table(id, capacity)) row = table.claim_run(count);
+  if (row == format::kNoRow) count_lost(lost_reason(id));
   return row;
 }
 

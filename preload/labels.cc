@@ -31,7 +31,7 @@ constexpr uint64_t kMaxLabels = 1u << 20;
 
 uint32_t claim_label() {
   if (tables.labels.used() >= kMaxLabels) {
-    count_lost(format::Lost::kTableFull);
+    count_lost(format::Lost::kNotCounted);
     return kNoRow;
   }
   return claim_row(tables.labels, format::TableId::kLabels);

@@ -3,7 +3,7 @@
 //
 // Called by preload/contention.cc, hooks_process.cc. Threads: any. Signals: safe. Allocates: rows
 // of the dump. Blocks: no. Fails: a label that has no room is left out, which is counted as
-// Lost::kTableFull.
+// Lost::kNotCounted.
 #pragma once
 
 #include "format/label_table.h"

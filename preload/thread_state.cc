@@ -6,7 +6,9 @@
 #include <sys/auxv.h>
 #include <sys/prctl.h>
 
+#include "format/stack_table.h"
 #include "preload/clock.h"
+#include "preload/counts.h"
 #include "preload/dump_file.h"
 #include "preload/spin.h"
 #include "preload/sys.h"
@@ -132,11 +134,20 @@ uint32_t make_row() {
   return number;
 }
 
+// A thread that came past the hooks (its creator asked the loader for libc's function): nobody
+// knows from where, but there it is.
+void count_unseen_creation(ThreadBlock* block) {
+  const uint32_t row = find_count(format::CountKind::kThreadCreate, format::kStackIncomplete,
+                                  kNoRow, block->row_number);
+  if (row != kNoRow) add_count(block, row, {0, format::kWeightOne}, ticks());
+}
+
 [[gnu::noinline, gnu::cold]] ThreadBlock* register_thread() {
   const ErrnoGuard keep_errno;
   const Guard guard(Guard::kOwnCalls);
   if (self.process != process_number) self.row = 0;
-  if (self.row == 0) {
+  const bool is_new = self.row == 0;
+  if (is_new) {
     const uint32_t number = make_row();
     if (number == kNoRow) return nullptr;
     self.row = number + 1;
@@ -155,6 +166,7 @@ uint32_t make_row() {
   attach_profbuf(block);
   self.block = block;
   call_back_at_end(block);
+  if (is_new && sys::gettid() != sys::getpid()) count_unseen_creation(block);
   update_clock();
   return block;
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A program whose threads wait for each other, with and without the library: same behaviour, and who waited for whom."""
+"""A program whose threads wait for each other, with and without the library: what it does, who waited for whom."""
 
 import json
 from collections import namedtuple

@@ -243,8 +243,8 @@ TEST_CASE("count_profile: comments tell the rates, what is off and what was lost
   Profile mutex = profile_of(image, CountKind::kMutex);
   CHECK(some_comment(mutex, "mprof mutex profile of process"));
   CHECK(some_comment(mutex, "command line: program -x 'a b'"));
-  CHECK(some_comment(mutex, "busy locks were watched down to 1/1024 of the time"));
-  CHECK(some_comment(mutex, "the weights are in the values"));
+  CHECK(some_comment(mutex, "stretches of waiting much longer than 102.4 us were all recorded"));
+  CHECK(some_comment(mutex, "MPROF_MUTEX_FRACTION=1024"));
   CHECK(some_comment(mutex, "lost: 7 samples (wait table contended)"));
   CHECK(some_comment(mutex, "8 events are in the totals and not in the events over time"));
   image.header().mutex_fraction = 0;
