@@ -18,6 +18,7 @@
 #include <memory>
 #include <sstream>
 
+#include "dumper/count_profile.h"
 #include "dumper/dump_reader.h"
 #include "dumper/heap_profile.h"
 #include "dumper/launch.h"
@@ -228,10 +229,13 @@ Findings judge_dump(const std::string& path) {
   const HeapSums sums = sum(reading);
   const StackCounts stacks = stack_counts(dump);
   const std::string who = fmt::format("process {} ({})", dump.header().pid, dump.executable());
-  if (sums.alloc_samples == 0)
+  const CountReading counts = read_counts(dump);
+  const uint64_t waits = sum(dump, counts, format::CountKind::kBlock).samples;
+  if (waits != 0) note(out, fmt::format("{}: {} waits recorded", who, waits));
+  if (sums.alloc_samples == 0 && waits == 0)
     problem(out, fmt::format("{}: a dump but no samples at a rate of {} bytes", who,
                              dump.header().heap_rate_bytes));
-  else
+  else if (sums.alloc_samples != 0)
     note(out, fmt::format("{}: {} samples, allocated {}", who, sums.alloc_samples,
                           estimate_text(sums.alloc_bytes, "bytes")));
   if (stacks.incomplete * 10 > stacks.samples)

@@ -240,6 +240,21 @@ std::string report_info(const Dump& dump, const HeapReading& reading,
   return sheet.take();
 }
 
+namespace {
+
+// Nothing for a program that waited for nobody.
+std::string contention_summary(const Dump& dump) {
+  const CountReading counts = read_counts(dump);
+  const CountSums waits = sum(dump, counts, format::CountKind::kBlock);
+  const CountSums stretches = sum(dump, counts, format::CountKind::kMutex);
+  if (waits.samples == 0 && stretches.samples == 0) return "";
+  return fmt::format("  waited {} in {} waits; somebody waited for a lock {} in {} contentions\n",
+                     duration_text(waits.delay_ns), estimate_text(waits.count, "count"),
+                     duration_text(stretches.delay_ns), estimate_text(stretches.count, "count"));
+}
+
+}  // namespace
+
 std::string report_summary(const Dump& dump, const HeapReading& reading, const Profile& allocs) {
   const HeapSums sums = sum(reading);
   const bool running = dump.life() == Life::kRunning;
@@ -249,6 +264,7 @@ std::string report_summary(const Dump& dump, const HeapReading& reading, const P
       estimate_text(sums.alloc_objects, "count"),
       running ? "still running, in use now" : "in use at the end",
       estimate_text(sums.live_bytes, "bytes"), estimate_text(sums.peak_bytes, "bytes"));
+  text += contention_summary(dump);
   TopOptions options;
   options.value_type = "alloc_space";
   const TopReport top = compute_top(allocs, options);

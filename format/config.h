@@ -56,8 +56,8 @@ inline constexpr SettingInfo kSettings[] = {
      "waits this long or longer are all recorded, shorter ones with a chance by their length; "
      "1 = every wait, 0 = off"},
     {"MPROF_MUTEX_FRACTION", "0 to 1048576", "1000",
-     "1 = every release that others waited for; n = those that ended less than n * 100 ns of "
-     "waiting with a chance by that; 0 = off"},
+     "stretches of waiting for a lock much longer than this times 100 ns are all recorded, shorter "
+     "ones with a chance by their length; 1 = every one, 0 = off"},
     {"MPROF_STACK_DEPTH", "1 to 256", "64", "frames kept of each stack, from the leaf"},
     {"MPROF_UNWIND", "auto, fp or dwarf", "auto",
      "auto: unwind tables, frame pointers where there are none; fp: frame pointers; dwarf: tables"},

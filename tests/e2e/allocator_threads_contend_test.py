@@ -46,7 +46,7 @@ class AllocatorThreads(ContendedProgram):
     def test_jemalloc_with_every_call_sampled(self):
         """Then each call takes a stack, and the live table, before and after the allocator's locks."""
         # All threads want the same few rows; one that loses its CPU may hold one for long.
-        self.counted_losses = self.counted_losses | {"row contended"}
+        self.counted_losses = self.counted_losses | {"row contended", "wait or thread not counted"}
         self.check_with(CONTENDED, 1)
 
 
