@@ -125,8 +125,8 @@ class Checker {
     }
     const bool weighted = next_ % 3 == 0;
     const bool right = event.kind == RecordKind::kAlloc && event.thread == 3 &&
-                       event.row == static_cast<uint32_t>(next_) &&
-                       event.ticks == next_ + 1000 && event.size_bytes == next_ * 7 &&
+                       event.row == static_cast<uint32_t>(next_) && event.ticks == next_ + 1000 &&
+                       event.size_bytes == next_ * 7 &&
                        event.weight == (weighted ? next_ * 11 : format::kWeightOne);
     wrong_ += right ? 0 : 1;
     ++next_;
