@@ -179,7 +179,8 @@ void add_reports(CLI::App& app, Options& options, Raw& raw) {
 }
 
 std::unique_ptr<CLI::App> make_app(Options& options, Raw& raw) {
-  auto app = std::make_unique<CLI::App>("mprof: heap and contention profiles of any program", "mprof");
+  auto app =
+      std::make_unique<CLI::App>("mprof: heap and contention profiles of any program", "mprof");
   app->set_version_flag("--version", "mprof " MPROF_VERSION);
   app->require_subcommand(1);
   add_run(*app, options, raw);
