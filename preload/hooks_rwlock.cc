@@ -73,7 +73,10 @@ template <class Call>
   const uint64_t now = ticks();
   WatchedLock* entry = find_watched(lock);
   if (entry != nullptr && is_point_before(*entry, now)) return rwlock_unlock_due(lock, *entry, now);
-  if (entry != nullptr && is_last_holder(lock)) note_release(*entry, now);
+  if (entry == nullptr)
+    tidy_home(lock, now);
+  else if (is_last_holder(lock))
+    note_release(*entry, now);
   return real_locks.pthread_rwlock_unlock(lock);
 }
 

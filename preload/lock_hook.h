@@ -48,7 +48,7 @@ template <class IsLast, class Call>
                                                          IsLast&& is_last, Call&& call) {
   if (!may_record()) return call();
   self.inside = Guard::kAtWork;  // a handler that interrupts here must not leave another lock
-  const bool alone = begin_leaving(entry);
+  const bool alone = begin_leaving(entry, lock);
   const Release release = alone && is_last() ? charge(entry, lock, now) : Release{};
   const int error = call();
   if (alone) end_leaving(entry);

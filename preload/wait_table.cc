@@ -44,19 +44,36 @@ OldestWaiter find_oldest(const void* lock) {
     const LockWait& wait = link->wait;
     if (wait.object.load(std::memory_order_acquire) != lock) continue;  // (P)
     const uint64_t start = wait.start_ticks.load(std::memory_order_relaxed);
-    if (start >= oldest.start_ticks) continue;
-    oldest.start_ticks = start;
-    oldest.stack = wait.stack.load(std::memory_order_relaxed);
-    oldest.kind = wait.kind.load(std::memory_order_relaxed);
+    const uint32_t stack = wait.stack.load(std::memory_order_relaxed);
+    const format::WaitKind kind = wait.kind.load(std::memory_order_relaxed);
+    std::atomic_thread_fence(std::memory_order_acquire);
+    // A waiter may have given up at its deadline and wait for another lock by now.
+    if (start >= oldest.start_ticks || wait.object.load(std::memory_order_relaxed) != lock)
+      continue;
+    oldest = {start, stack, kind, oldest.threads};
   }
   return oldest;
 }
 
+void reset(WatchedLock& entry) {
+  entry.next_point.store(0, std::memory_order_relaxed);
+  entry.last_release.store(0, std::memory_order_relaxed);
+}
+
+bool take_over(WatchedLock& entry, const void* from, const void* lock) {
+  if (!entry.lock.compare_exchange_strong(from, lock, std::memory_order_acq_rel)) return false;
+  reset(entry);
+  return true;
+}
+
 bool try_claim(const void* lock) {
+  for (uint32_t probe = 0; probe < kProbes; ++probe)
+    if (take_over(place(lock, probe), nullptr, lock)) return true;
+  // A lock that was destroyed, or is never released again, has left its entry behind.
   for (uint32_t probe = 0; probe < kProbes; ++probe) {
-    const void* nobody = nullptr;
-    if (place(lock, probe).lock.compare_exchange_strong(nobody, lock, std::memory_order_acq_rel))
-      return true;
+    WatchedLock& entry = place(lock, probe);
+    const void* other = entry.lock.load(std::memory_order_relaxed);
+    if (find_oldest(other).start_ticks == UINT64_MAX && take_over(entry, other, lock)) return true;
   }
   return false;
 }
@@ -73,22 +90,25 @@ void free_entries(const void* lock) {
   for (uint32_t probe = 0; probe < kProbes; ++probe) {
     WatchedLock& entry = place(lock, probe);
     if (entry.lock.load(std::memory_order_relaxed) != lock) continue;
-    entry.next_point.store(0, std::memory_order_relaxed);
-    entry.last_release.store(0, std::memory_order_relaxed);
+    reset(entry);
     entry.lock.store(nullptr, std::memory_order_release);
   }
 }
 
-// Nobody waits, as far as was seen: stops watching, unless somebody came meanwhile, for this lock
-// or for another one at home here. (W)
-void unwatch(const void* lock) {
-  free_entries(lock);
+// Clears the byte of a home, unless somebody waits for a lock that is at home there. (W)
+void clear_home(const void* lock) {
   watched[home_of(lock)].store(0, std::memory_order_relaxed);
   std::atomic_thread_fence(std::memory_order_seq_cst);
   for (LockWaitLink* link = waiters.load(std::memory_order_acquire); link; link = link->next) {
     const void* object = link->wait.object.load(std::memory_order_relaxed);
     if (object != nullptr && home_of(object) == home_of(lock)) watch(object);
   }
+}
+
+// Nobody waits, as far as was seen.
+void unwatch(const void* lock) {
+  free_entries(lock);
+  clear_home(lock);
 }
 
 uint64_t next_point_after(uint64_t now, uint64_t mean_ticks, uint64_t random) {
@@ -105,6 +125,11 @@ WatchedLock* find_watched(const void* lock) {
   return nullptr;
 }
 
+void tidy_home(const void* lock, uint64_t now) {
+  constexpr uint64_t kRarely = 1023;
+  if ((now & kRarely) == 0) clear_home(lock);
+}
+
 void wait_table_forget() {
   waiters.store(nullptr, std::memory_order_relaxed);
   for (std::atomic<uint8_t>& flag : watched)
@@ -112,8 +137,7 @@ void wait_table_forget() {
   for (WatchedLock& entry : entries) {  // pages that were never written stay so
     if (entry.lock.load(std::memory_order_relaxed) == nullptr) continue;
     entry.leaving.store(0, std::memory_order_relaxed);
-    entry.next_point.store(0, std::memory_order_relaxed);
-    entry.last_release.store(0, std::memory_order_relaxed);
+    reset(entry);
     entry.lock.store(nullptr, std::memory_order_relaxed);
   }
 }
@@ -162,13 +186,16 @@ bool charge_release(WatchedLock& entry, const void* lock, uint64_t now, uint64_t
   return true;
 }
 
-bool begin_leaving(WatchedLock& entry) {
+bool begin_leaving(WatchedLock& entry, const void* lock) {
   const bool locked = spin_until([&] {
     uint32_t nobody = 0;
     return entry.leaving.compare_exchange_weak(nobody, 1, std::memory_order_acquire);
   });
   if (!locked) count_lost(format::Lost::kWaitContended);
-  return locked;
+  // While it waited, a look may have found nobody, and the entry be another lock's.
+  if (!locked || entry.lock.load(std::memory_order_relaxed) == lock) return locked;
+  end_leaving(entry);
+  return false;
 }
 
 void end_leaving(WatchedLock& entry) { entry.leaving.store(0, std::memory_order_release); }

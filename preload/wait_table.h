@@ -76,6 +76,10 @@ struct alignas(format::kCacheLine) WatchedLock {
 // for).
 WatchedLock* find_watched(const void* lock);
 
+// For a release that found its lock's byte set and no entry: the byte is another lock's, which may
+// be gone. Now and then this looks whether anybody still waits for that.
+void tidy_home(const void* lock, uint64_t now);
+
 inline bool is_point_before(const WatchedLock& entry, uint64_t now) {
   return now >= entry.next_point.load(std::memory_order_relaxed);
 }
@@ -86,7 +90,11 @@ inline void note_release(WatchedLock& entry, uint64_t now) {
 // The entry if a point lies before `now`; otherwise the release is noted, and that was all.
 [[gnu::always_inline]] inline WatchedLock* due_at(const void* lock, uint64_t now) {
   WatchedLock* entry = find_watched(lock);
-  if (entry == nullptr || is_point_before(*entry, now)) return entry;
+  if (entry == nullptr) {
+    tidy_home(lock, now);
+    return nullptr;
+  }
+  if (is_point_before(*entry, now)) return entry;
   note_release(*entry, now);
   return nullptr;
 }
@@ -103,8 +111,9 @@ bool charge_release(WatchedLock& entry, const void* lock, uint64_t now, uint64_t
                     uint64_t random, Charge* charge);
 
 // Readers of a lock leave one at a time, while somebody waits: two that leave at once must not
-// each take the other for the last one. False: another one takes too long.
-bool begin_leaving(WatchedLock& entry);
+// each take the other for the last one. False: another one takes too long, or nobody waits
+// any more.
+bool begin_leaving(WatchedLock& entry, const void* lock);
 void end_leaving(WatchedLock& entry);
 
 }  // namespace mprof::preload

@@ -287,6 +287,36 @@ TEST_CASE("wait table: a lock for which there is no place is not charged, and co
   CHECK(ticks_charged(locks.back(), t + 50) == 50);
 }
 
+TEST_CASE("wait table: locks that are gone make room for others") {
+  const test::Recording recording;
+  const Table table;
+  const uint64_t t = table.begin();
+  const void* lock = lock_number(1);
+  Waiter waiter;
+  for (uint64_t n = 1; n < 20; ++n) {  // destroyed after the wait, and never released again
+    waiter.wait(neighbour_of(lock, 5000 * n), t + n);
+    waiter.leave();
+  }
+  waiter.wait(lock, t + 100);
+  CHECK(lost(format::Lost::kWaitContended) == 0);
+  CHECK(ticks_charged(lock, t + 130) == 30);
+}
+
+TEST_CASE(
+    "wait table: the byte that a lock left behind does not slow down its neighbours for ever") {
+  const Table table;
+  const uint64_t t = table.begin();
+  const void* gone = lock_number(1);
+  const void* neighbour = neighbour_of(gone);
+  Waiter waiter;
+  waiter.wait(gone, t);
+  for (uint64_t i = 0; i < 4096; ++i) CHECK_FALSE(release(neighbour, t + i));
+  CHECK(is_watched(neighbour));  // somebody waits
+  waiter.leave();
+  for (uint64_t i = 0; i < 4096; ++i) CHECK_FALSE(release(neighbour, t + i));
+  CHECK_FALSE(is_watched(neighbour));
+}
+
 // What the table holds, in the simplest words.
 class Model {
  public:
@@ -397,7 +427,7 @@ TEST_CASE("wait table: in a forked child nobody waits, and new waits work") {
   const void* lock = lock_number(1);
   Waiter parents;
   parents.wait(lock, t);
-  REQUIRE(begin_leaving(*find_watched(lock)));  // by a thread that the child does not have
+  REQUIRE(begin_leaving(*find_watched(lock), lock));  // by a thread that the child does not have
   wait_table_forget();
   CHECK_FALSE(is_watched(lock));
   CHECK(find_watched(lock) == nullptr);
@@ -407,7 +437,7 @@ TEST_CASE("wait table: in a forked child nobody waits, and new waits work") {
   REQUIRE(charge);
   CHECK(charge->ticks == 10);
   CHECK(charge->victim == 5);
-  CHECK(begin_leaving(*find_watched(lock)));
+  CHECK(begin_leaving(*find_watched(lock), lock));
   end_leaving(*find_watched(lock));
 }
 
@@ -417,14 +447,14 @@ TEST_CASE("wait table: readers leave one at a time; who is kept too long is coun
   Waiter waiter;
   waiter.wait(lock_number(1), table.begin());
   WatchedLock& lock = *find_watched(lock_number(1));
-  REQUIRE(begin_leaving(lock));
-  CHECK_FALSE(begin_leaving(lock));
+  REQUIRE(begin_leaving(lock, lock_number(1)));
+  CHECK_FALSE(begin_leaving(lock, lock_number(1)));
   CHECK(lost(format::Lost::kWaitContended) == 1);
   end_leaving(lock);
   int inside = 0;
   test::in_threads(4, [&](int) {
     for (int i = 0; i < 2000; ++i) {
-      while (!begin_leaving(lock)) {
+      while (!begin_leaving(lock, lock_number(1))) {
       }
       ++inside;  // a data race, were two in here
       end_leaving(lock);
