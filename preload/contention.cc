@@ -16,6 +16,7 @@
 namespace mprof::preload {
 
 constinit bool contention_on = false;
+constinit bool records_every_wait = false;
 
 namespace {
 
@@ -172,6 +173,7 @@ void contention_init(uint64_t rate_ns, uint32_t mutex_fraction) {
   stretch_length.set(mutex_fraction <= 1 ? 0 : mutex_fraction * format::kMutexFractionNs);
   locks_on = mutex_fraction != 0;
   contention_on = block_rate_ns != 0 || locks_on;
+  records_every_wait = block_rate_ns == 1;
 }
 
 bool may_record() { return self.inside == 0 && recording(); }

@@ -81,6 +81,14 @@ template <class Call>
   return timed_wait(WaitKind::kSemaphore, semaphore, site, false, call, semaphore_was_waited_for);
 }
 
+// glibc keeps the value in the first 32 bits. If it is not 0, the real function hardly ever waits:
+// only if the last one is taken this instant. When every wait is to be seen, it is tried.
+bool is_worth_a_try(sem_t* semaphore) {
+  return records_every_wait ||
+         std::atomic_ref(*reinterpret_cast<uint32_t*>(semaphore)).load(std::memory_order_relaxed) ==
+             0;
+}
+
 bool take_at_once(sem_t* semaphore) {
   const int before = errno;
   if (real_locks.sem_trywait(semaphore) == 0) return true;
@@ -203,6 +211,7 @@ MPROF_EXPORT int cnd_broadcast(cnd_t* condition) {
 // sem_clockwait does not.
 
 MPROF_EXPORT int sem_wait(sem_t* semaphore) {
+  if (!is_worth_a_try(semaphore)) return real_locks.sem_wait(semaphore);
   real_locks.pthread_testcancel();
   if (take_at_once(semaphore)) return 0;
   return sem_wait_busy(semaphore);
