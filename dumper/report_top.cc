@@ -15,6 +15,8 @@
 #include <unordered_map>
 #include <utility>
 
+#include "dumper/terminal_text.h"
+
 namespace mprof::dumper {
 namespace {
 
@@ -279,34 +281,6 @@ void sort_rows(std::vector<TopRow>& rows, TopSort by) {
 }
 
 // ---- text
-
-// Names come from files: a terminal must not see their control characters, including those of the
-// C1 set (C2 80 .. C2 9F in UTF-8).
-std::string printable(std::string_view text) {
-  std::string result;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const auto c = static_cast<unsigned char>(text[i]);
-    const bool is_c1 =
-        c == 0xc2 && i + 1 < text.size() && static_cast<unsigned char>(text[i + 1]) < 0xa0;
-    result += is_c1 || c < ' ' || c == 0x7f ? '?' : text[i];
-    i += is_c1;
-  }
-  return result;
-}
-
-bool starts_character(char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; }
-
-size_t columns_of(std::string_view text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), starts_character));
-}
-
-std::string shortened(const std::string& text, size_t columns) {
-  if (columns_of(text) <= columns) return text;
-  size_t bytes = 0;
-  for (size_t seen = 0; bytes < text.size(); ++bytes)
-    if (starts_character(text[bytes]) && ++seen == columns) break;
-  return text.substr(0, bytes) + "…";
-}
 
 std::string place_of(const TopRow& row, bool with_directory) {
   if (row.file.empty()) return "";

@@ -69,13 +69,13 @@ uint32_t random32() {  // xorshift32
 // Always for a wait of the rate or longer, else with chance length / rate.
 bool is_sampled(uint64_t waited) {
   if (block_rate_ns == 0) return false;
-  if (block_rate_ns == 1) return true;
+  if (records_every_wait) return true;
   const uint64_t rate = block_rate.ticks();
   return waited >= rate || format::weighted_value(rate, random32()) >> 16 < waited;
 }
 
 uint64_t weight_of_wait(uint64_t waited) {
-  if (block_rate_ns == 1) return format::kWeightOne;
+  if (records_every_wait) return format::kWeightOne;
   return format::wait_weight(waited, block_rate.ticks());
 }
 

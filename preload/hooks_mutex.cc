@@ -34,6 +34,12 @@ bool is_held_by_another(const pthread_mutex_t* mutex) {
   const int holder = mutex->__data.__lock & FUTEX_TID_MASK;
   return holder != 0 && holder != sys::gettid();
 }
+bool is_robust_without_wait(const pthread_mutex_t* mutex) {
+  return is_robust(mutex) && !is_held_by_another(mutex);
+}
+int try_unless_robust(pthread_mutex_t* mutex) {
+  return is_robust(mutex) ? EBUSY : real_locks.pthread_mutex_trylock(mutex);
+}
 
 [[gnu::noinline]] int robust_lock(pthread_mutex_t* mutex) {
   return is_held_by_another(mutex) ? mutex_lock_busy(mutex) : real_locks.pthread_mutex_lock(mutex);
@@ -67,10 +73,6 @@ bool is_held_by_another(const pthread_mutex_t* mutex) {
 
 // C11: thrd_success is 0; anything else but these two came at once.
 bool mtx_was_waited_for(int result) { return result == thrd_success || result == thrd_timedout; }
-
-const pthread_mutex_t* mutex_of(const mtx_t* mutex) {
-  return reinterpret_cast<const pthread_mutex_t*>(mutex);
-}
 
 [[gnu::noinline]] int mtx_lock_busy(mtx_t* mutex) {
   return timed_wait(
@@ -131,18 +133,17 @@ MPROF_EXPORT int pthread_mutex_lock(pthread_mutex_t* mutex) noexcept {
 
 MPROF_EXPORT int pthread_mutex_timedlock(pthread_mutex_t* mutex,
                                          const timespec* deadline) noexcept {
-  if (is_robust(mutex) && !is_held_by_another(mutex))
-    return real_locks.pthread_mutex_timedlock(mutex, deadline);
-  const int error = is_robust(mutex) ? EBUSY : real_locks.pthread_mutex_trylock(mutex);
+  if (is_robust_without_wait(mutex)) return real_locks.pthread_mutex_timedlock(mutex, deadline);
+  const int error = try_unless_robust(mutex);
   if (error != EBUSY) return error;
   return mutex_timedlock_busy(mutex, deadline);
 }
 
 MPROF_EXPORT int pthread_mutex_clocklock(pthread_mutex_t* mutex, clockid_t clock,
                                          const timespec* deadline) noexcept {
-  if (!is_wait_clock(clock) || (is_robust(mutex) && !is_held_by_another(mutex)))
+  if (!is_wait_clock(clock) || is_robust_without_wait(mutex))
     return real_locks.pthread_mutex_clocklock(mutex, clock, deadline);
-  const int error = is_robust(mutex) ? EBUSY : real_locks.pthread_mutex_trylock(mutex);
+  const int error = try_unless_robust(mutex);
   if (error != EBUSY) return error;
   return mutex_clocklock_busy(mutex, clock, deadline);
 }

@@ -69,10 +69,6 @@ clockid_t clock_of(const pthread_cond_t* condition) {
   return (condition->__data.__wrefs & 2) != 0 ? CLOCK_MONOTONIC : CLOCK_REALTIME;
 }
 
-const pthread_mutex_t* mutex_of(const mtx_t* mutex) {
-  return reinterpret_cast<const pthread_mutex_t*>(mutex);
-}
-
 // errno tells: EINVAL came at once.
 bool semaphore_was_waited_for(int result) { return result == 0 || errno != EINVAL; }
 

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <pthread.h>
+#include <threads.h>
 #include <time.h>
 
 #include "preload/clock.h"
@@ -66,6 +67,11 @@ inline bool is_wait_clock(clockid_t clock) {
 }
 
 inline constexpr int kProcessShared = 128;  // in __kind
+
+// C11's mutexes are libc's own behind another name.
+inline const pthread_mutex_t* mutex_of(const mtx_t* mutex) {
+  return reinterpret_cast<const pthread_mutex_t*>(mutex);
+}
 
 // Nobody can hold the mutex but this thread: libc then leaves its atomics out, a trylock does not.
 [[gnu::always_inline]] inline bool is_alone_with(const pthread_mutex_t* mutex) {
