@@ -4,6 +4,7 @@
 #include "format/stack_table.h"
 #include "format/weights.h"
 #include "preload/dump_file.h"
+#include "preload/keyed_rows.h"
 #include "preload/single_thread.h"
 #include "preload/spin.h"
 
@@ -13,7 +14,6 @@ namespace {
 using format::BucketRow;
 using format::HeapSample;
 using format::HeapTotals;
-using format::kNoRow;
 
 // What one sample weighs, worked out once.
 struct Weighed {
@@ -120,47 +120,12 @@ void leave_peak() {
   if (at_peak(epoch)) replace(header->peak_epoch, epoch, epoch + 1);
 }
 
-struct Key {
-  uint32_t kind;
-  uint32_t labels;
-  uint32_t shard;
-};
-
-uint32_t find_in_chain(uint32_t link, const Key& key) {
-  while (link != 0) {
-    const BucketRow* bucket = tables.buckets.at(link - 1);
-    if (bucket->kind.load(std::memory_order_relaxed) == key.kind && bucket->labels == key.labels &&
-        bucket->shard == key.shard)
-      return link - 1;
-    link = bucket->next;
-  }
-  return kNoRow;
-}
-
-// Threads that hammer one call site would hand the bucket's cache line around at 100 ns a time.
-constexpr uint32_t kShards = 4;
-
 }  // namespace
 
 uint32_t find_bucket(format::BucketKind kind, uint32_t stack, uint32_t labels, uint32_t thread) {
-  const Key key{static_cast<uint32_t>(kind), labels, thread % kShards};
-  std::atomic<uint32_t>& first = tables.stack_nodes.at(stack)->first_bucket;
-  uint32_t newest = first.load(std::memory_order_acquire);
-  uint32_t row = find_in_chain(newest, key);
-  if (row != kNoRow) return row;
-  row = claim_row(tables.buckets, format::TableId::kBuckets);
-  if (row == kNoRow) return kNoRow;
-  BucketRow* bucket = tables.buckets.at(row);
-  bucket->stack = stack;
-  bucket->labels = labels;
-  bucket->shard = key.shard;
-  do {
-    // A twin that another thread made meanwhile only splits the sums.
-    bucket->next = newest;
-    bucket->kind.store(key.kind, std::memory_order_release);
-  } while (!first.compare_exchange_weak(newest, row + 1, std::memory_order_release,
-                                        std::memory_order_acquire));
-  return row;
+  return find_or_make_row(tables.buckets, format::TableId::kBuckets,
+                          tables.stack_nodes.at(stack)->first_bucket,
+                          {static_cast<uint32_t>(kind), stack, labels, shard_of(thread)});
 }
 
 uint64_t operation_epoch() { return header->control.cut_epoch.load(std::memory_order_acquire); }

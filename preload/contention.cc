@@ -27,6 +27,11 @@ using format::WaitKind;
 uint64_t block_rate_ns;
 bool locks_on;
 
+uint64_t to_ticks(uint64_t ns) {
+  const format::ClockPoint& first = header->clock_first;
+  return ticks_of_ns(ns, first.ticks, first.monotonic_ns);
+}
+
 // A setting in nanoseconds as ticks. The length of a tick is known after a few milliseconds; any
 // rate is unbiased, so until then a rough one does.
 class Rate {
@@ -44,9 +49,9 @@ class Rate {
 
  private:
   void update() {
-    const format::ClockPoint& first = header->clock_first;
-    ticks_.store(ticks_of_ns(ns_, first.ticks, first.monotonic_ns), std::memory_order_relaxed);
-    is_final_.store(monotonic_ns() - first.monotonic_ns > 20000000, std::memory_order_relaxed);
+    ticks_.store(to_ticks(ns_), std::memory_order_relaxed);
+    is_final_.store(monotonic_ns() - header->clock_first.monotonic_ns > 20000000,
+                    std::memory_order_relaxed);
   }
 
   uint64_t ns_;
@@ -112,14 +117,11 @@ void count(ThreadBlock* thread, CountKind kind, uint32_t stack, uint32_t labels,
 
 void record_wait(const Wait& wait, WaitKind kind, uint64_t waited, uint64_t now) {
   if (!may_record() || !is_sampled(waited)) return;
-  const ErrnoGuard keep_errno;
-  ThreadBlock* thread = own_block();
-  if (thread == nullptr) return;
-  const Guard guard(Guard::kAtWork);
-  const ScopedInside inside(thread);
-  const uint32_t stack = capture_stack(thread, wait.site);
-  count(thread, CountKind::kBlock, stack, labels_of(kind, wait.object),
-        {waited, weight_of_wait(waited)}, now);
+  work_on_sample([&](ThreadBlock* thread) {
+    const uint32_t stack = capture_stack(thread, wait.site);
+    count(thread, CountKind::kBlock, stack, labels_of(kind, wait.object),
+          {waited, weight_of_wait(waited)}, now);
+  });
 }
 
 // The stack of a waiter, as the victim of a release. Where waits follow each other within some
@@ -134,7 +136,6 @@ uint32_t stack_of_victim(ThreadBlock* thread, const Wait& wait) {
   if (is_often && stretch_length.ticks() != 0 && thread->wait_site == site.return_address() &&
       thread->wait_site_sp == site.callers_sp() && thread->wait_site_modules == modules)
     return thread->wait_site_stack;
-  const ScopedInside inside(thread);
   thread->wait_site_stack = capture_stack(thread, site);
   thread->wait_site = site.return_address();
   thread->wait_site_sp = site.callers_sp();
@@ -160,11 +161,6 @@ uint64_t random64() { return uint64_t{random32()} << 32 | random32(); }
 // How late a wait may come back after its deadline without having waited for the mutex.
 constexpr uint64_t kTimerSlackNs = 1000000;
 
-uint64_t ticks_late(uint64_t ns_late) {
-  const format::ClockPoint& first = header->clock_first;
-  return ticks_of_ns(ns_late, first.ticks, first.monotonic_ns);
-}
-
 }  // namespace
 
 void contention_init(uint64_t rate_ns, uint32_t mutex_fraction) {
@@ -180,13 +176,11 @@ bool may_record() { return self.inside == 0 && recording(); }
 
 void begin_wait(Wait& wait, bool is_lock) {
   if (!start_timing(wait) || !is_lock || !locks_on) return;
-  const ErrnoGuard keep_errno;
-  ThreadBlock* thread = own_block();
-  if (thread == nullptr) return;
-  const Guard guard(Guard::kAtWork);
-  wait.thread = thread;
-  publish_wait(thread->lock_wait.wait, wait.object, wait.kind, stack_of_victim(thread, wait),
-               wait.start_ticks);
+  work_on_sample([&](ThreadBlock* thread) {
+    wait.thread = thread;
+    publish_wait(thread->lock_wait.wait, wait.object, wait.kind, stack_of_victim(thread, wait),
+                 wait.start_ticks);
+  });
 }
 
 void end_wait(Wait& wait, bool waited) {
@@ -211,30 +205,25 @@ Release begin_release(WatchedLock& entry, const void* lock, uint64_t now) {
 
 void end_release(const Release& release, CallSite site) {
   if (!release.is_charged || !may_record()) return;
-  const ErrnoGuard keep_errno;
-  ThreadBlock* thread = own_block();
-  if (thread == nullptr) return;
-  const Guard guard(Guard::kAtWork);
-  const ScopedInside inside(thread);
-  const uint32_t stack = capture_stack(thread, site);
-  const Charge& charge = release.charge;
-  const uint32_t labels =
-      with_stack(labels_of(charge.kind, release.lock), LabelName::kVictim, charge.victim);
-  count(thread, CountKind::kMutex, stack, labels, {charge.ticks, charge.weight}, release.now);
+  work_on_sample([&](ThreadBlock* thread) {
+    const uint32_t stack = capture_stack(thread, site);
+    const Charge& charge = release.charge;
+    const uint32_t labels =
+        with_stack(labels_of(charge.kind, release.lock), LabelName::kVictim, charge.victim);
+    count(thread, CountKind::kMutex, stack, labels, {charge.ticks, charge.weight}, release.now);
+  });
 }
 
 void begin_condition_wait(ConditionWait& condition) {
   Wait& wait = condition.wait;
   if (!start_timing(wait)) return;
-  const ErrnoGuard keep_errno;
-  ThreadBlock* thread = own_block();
-  if (thread == nullptr) return;
-  const Guard guard(Guard::kAtWork);
-  ConditionNode& node = thread->condition_wait;
-  abandon_condition(node);
-  node.mutex = condition.mutex;
-  node.stack = stack_of_victim(thread, wait);
-  if (enter_condition(node, wait.object)) wait.thread = thread;
+  work_on_sample([&](ThreadBlock* thread) {
+    ConditionNode& node = thread->condition_wait;
+    abandon_condition(node);
+    node.mutex = condition.mutex;
+    node.stack = stack_of_victim(thread, wait);
+    if (enter_condition(node, wait.object)) wait.thread = thread;
+  });
 }
 
 void end_condition_wait(ConditionWait& condition, bool timed_out, uint64_t ns_late) {
@@ -248,7 +237,7 @@ void end_condition_wait(ConditionWait& condition, bool timed_out, uint64_t ns_la
     if (relocking > wait.start_ticks && relocking < now) until = relocking;
   }
   if (ns_late > kTimerSlackNs)
-    until = now - std::min(ticks_late(ns_late), between(wait.start_ticks, now));
+    until = now - std::min(to_ticks(ns_late), between(wait.start_ticks, now));
   record_wait(wait, WaitKind::kCond, between(wait.start_ticks, until), now);
   if (until == now) return;
   Wait relock = wait;

@@ -3,8 +3,7 @@
 //
 // Block     Each wait that the hooks see is timed; docs/sampling.md says which ones are recorded.
 // Mutex     A waiter for a lock publishes its wait; a release that finds somebody waiting is
-// charged,
-//           with the releaser's stack, after the real release.
+//           charged, with the releaser's stack, after the real release.
 // Called by preload/hooks_mutex.cc, hooks_rwlock.cc, hooks_wait.cc. Threads: any. Signals: a
 // handler that interrupted its own thread in here goes straight to the real function. Allocates:
 // rows of the dump. Blocks: no. errno: kept.

@@ -3,6 +3,7 @@
 
 #include "format/record.h"
 #include "preload/dump_file.h"
+#include "preload/keyed_rows.h"
 #include "preload/single_thread.h"
 #include "preload/spin.h"
 
@@ -10,36 +11,14 @@ namespace mprof::preload {
 namespace {
 
 using format::CountRow;
-using format::kNoRow;
-
-struct Key {
-  uint32_t kind;
-  uint32_t stack;
-  uint32_t labels;
-  uint32_t shard;
-};
 
 // Heads of the hash chains, in anonymous memory; a link is row + 1.
 constexpr uint32_t kHeads = 1u << 13;
 std::atomic<uint32_t>* heads;
 
-// Threads that release one lock after the other would hand the row's cache line around.
-constexpr uint32_t kShards = 4;
-
-std::atomic<uint32_t>& head_of(const Key& key) {
+std::atomic<uint32_t>& head_of(const RowKey& key) {
   const uint64_t words = (uint64_t{key.stack} << 32 | key.labels) + key.kind * 0x9e3779b1u;
   return heads[(mix(words) + key.shard) & (kHeads - 1)];
-}
-
-uint32_t find_in_chain(uint32_t link, const Key& key) {
-  while (link != 0) {
-    const CountRow* row = tables.counts.at(link - 1);
-    if (row->kind.load(std::memory_order_relaxed) == key.kind && row->stack == key.stack &&
-        row->labels == key.labels && row->shard == key.shard)
-      return link - 1;
-    link = row->next;
-  }
-  return kNoRow;
 }
 
 void journal(ThreadBlock* thread, uint32_t row, const format::CountSample& sample, uint64_t now) {
@@ -62,24 +41,8 @@ bool counts_init() {
 size_t counts_index_bytes() { return kHeads * sizeof(uint32_t); }
 
 uint32_t find_count(format::CountKind kind, uint32_t stack, uint32_t labels, uint32_t thread) {
-  const Key key{static_cast<uint32_t>(kind), stack, labels, thread % kShards};
-  std::atomic<uint32_t>& head = head_of(key);
-  uint32_t newest = head.load(std::memory_order_acquire);
-  const uint32_t found = find_in_chain(newest, key);
-  if (found != kNoRow) return found;
-  const uint32_t number = claim_row(tables.counts, format::TableId::kCounts);
-  if (number == kNoRow) return kNoRow;
-  CountRow* row = tables.counts.at(number);
-  row->stack = stack;
-  row->labels = labels;
-  row->shard = key.shard;
-  do {
-    // A twin that another thread made meanwhile only splits the sums.
-    row->next = newest;
-    row->kind.store(key.kind, std::memory_order_release);
-  } while (!head.compare_exchange_weak(newest, number + 1, std::memory_order_release,
-                                       std::memory_order_acquire));
-  return number;
+  const RowKey key{static_cast<uint32_t>(kind), stack, labels, shard_of(thread)};
+  return find_or_make_row(tables.counts, format::TableId::kCounts, head_of(key), key);
 }
 
 bool add_count_only(uint32_t number, const format::CountSample& sample) {

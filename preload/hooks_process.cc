@@ -98,25 +98,22 @@ size_t stack_bytes_of(const pthread_attr_t* attributes) {
 // The row of the threadcreate profile that this thread counts in; kNoRow if none.
 uint32_t creation_of(const void* function, const void* argument, CallSite site) {
   if (self.inside != 0 || !ready_to_sample()) return kNoRow;
-  const ErrnoGuard keep_errno;
-  ThreadBlock* thread = own_block();
-  if (thread == nullptr) return kNoRow;
-  const Guard guard(Guard::kAtWork);
-  const ScopedInside inside(thread);
-  const uint32_t stack = capture_stack(thread, site);
-  if (stack == kNoRow) return kNoRow;
-  const uint32_t labels = with_address(kNoRow, LabelName::kStart, start_of(function, argument));
-  return find_count(mprof::format::CountKind::kThreadCreate, stack, labels, thread->row_number);
+  uint32_t creation = kNoRow;
+  work_on_sample([&](ThreadBlock* thread) {
+    const uint32_t stack = capture_stack(thread, site);
+    if (stack == kNoRow) return;
+    const uint32_t labels = with_address(kNoRow, LabelName::kStart, start_of(function, argument));
+    creation =
+        find_count(mprof::format::CountKind::kThreadCreate, stack, labels, thread->row_number);
+  });
+  return creation;
 }
 
 void count_creation(uint32_t creation) {
   if (self.inside != 0 || !recording()) return;
-  const ErrnoGuard keep_errno;
-  ThreadBlock* thread = own_block();
-  if (thread == nullptr) return;
-  const Guard guard(Guard::kAtWork);
-  const ScopedInside inside(thread);
-  add_count(thread, creation, {0, mprof::format::kWeightOne}, ticks());
+  work_on_sample([&](ThreadBlock* thread) {
+    add_count(thread, creation, {0, mprof::format::kWeightOne}, ticks());
+  });
 }
 
 // Makes a thread by `create(start)`; there may be no Start for it.

@@ -112,6 +112,18 @@ class ScopedInside {
   std::atomic<uint64_t>& inside_;
 };
 
+// Work on a sample, with this thread's block: guarded, seen by cuts, errno kept. Nothing happens
+// when there is no block.
+template <class Work>
+void work_on_sample(Work&& work) {
+  const ErrnoGuard keep_errno;
+  ThreadBlock* block = own_block();
+  if (block == nullptr) return;
+  const Guard guard(Guard::kAtWork);
+  const ScopedInside inside(block);
+  work(block);
+}
+
 bool threads_init();
 // Stack bounds of the thread that calls main().
 void note_main_stack();
