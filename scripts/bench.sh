@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Measures what mprof costs, beside its peers, and writes docs/benchmarks.md.
+# Measures what mprof costs, beside its peers, and writes docs/benchmarks.md and
+# docs/benchmarks-locks.md.
 #
 #   scripts/bench.sh [--quick] [--only PATTERN] [--sets LIST] [--rounds N] [--out FILE]
 #                    [--raw FILE] [--from FILE] [--lib PATH] [--build DIR] [--list]

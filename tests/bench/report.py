@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Results as Markdown: the same text for the terminal and for docs/benchmarks.md."""
+"""Results as Markdown: the same text for the terminal and for the files in docs/."""
 
 import os
 import platform
@@ -45,7 +45,7 @@ LOCK_METHOD = """\
 - For lock workloads `pass-through` forwards every function that mprof takes over for its block,
   mutex and threadcreate profiles, by one jump. `off` is MPROF_BLOCK_RATE=0 MPROF_MUTEX_FRACTION=0,
   `exact` is 1 for both; the heap profile stays at its default in all three.
-- A run takes about half a second, and what it prints is the time of the loop alone. Free locks
+- A run takes about half a second, of a contended lock a fifth of one and four runs a round; what it prints is the time of the loop alone. Free locks
   (`-1`: one thread; `-parked`: a second one sleeps, so glibc no longer leaves out atomic
   instructions; `-own-2`: a mutex for each of two threads) are processor time of a pair of lock and
   unlock, with an increment between. `create` is a thread created and joined.
@@ -55,7 +55,8 @@ LOCK_METHOD = """\
 - `cond` is one hand-over between two threads: `-apart` on two cores, where it is mostly the kernel
   waking the other one, `-together` on one. Threads of these workloads are pinned, over all cores or
   as said, for the place that the kernel chooses makes more difference than any library. Who gets a
-  contended lock is still chance: `again` says what difference there means something.
+  contended lock is still chance: `again` says what difference there means something, and the
+  median of many short runs says more than that of a few long ones.
 - redis-server with two I/O threads has all cores, shared with redis-benchmark, since these threads
   wait by spinning. The OpenMP program is built with `g++ -fopenmp` and run with
   OMP_WAIT_POLICY=passive; the locks and barriers of that run time ask the kernel directly, so of
@@ -262,13 +263,14 @@ def failures(results):
     return "\n".join(lines) or "None."
 
 
-def notes():
+def notes(results):
     """Remarks written by hand, kept beside the driver so that a new session does not lose them."""
-    try:
-        with open(os.path.join(HERE, "notes.md"), encoding="utf-8") as file:
-            return file.read().strip()
-    except FileNotFoundError:
-        return ""
+    parts = []
+    for name, sets in (("notes.md", HEAP_SETS), ("notes-locks.md", ("locks",))):
+        if results.workloads(*sets):
+            with open(os.path.join(HERE, name), encoding="utf-8") as file:
+                parts.append(file.read().strip())
+    return "\n\n".join(parts)
 
 
 def heap_sections(results, cells, real_names):
@@ -317,7 +319,7 @@ def render(results, machine, rounds, real_names):
     sections = [
         ("Targets", f"{summary(judged)}\n\n{target_table(judged)}"),
         ("What limits the rest", limits(judged)),
-        ("Notes", notes()),
+        ("Notes", notes(results)),
         *heap_sections(results, cells, real_names),
         *lock_sections(results, cells, real_names),
         ("Failed runs", failures(results)),

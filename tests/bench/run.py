@@ -20,6 +20,8 @@ from results import Results
 
 SETS = suite_module.SETS
 FULL_ROUNDS = (suite_module.LIGHT, suite_module.LOCKS)
+REPORTS = (("benchmarks.md", set(suite_module.HEAP_SETS) & set(SETS)),
+           ("benchmarks-locks.md", {suite_module.LOCKS}))
 
 
 def parse_arguments():
@@ -35,7 +37,8 @@ def parse_arguments():
                         help="rounds of the light and locks sets (default 11); the others get "
                         "a third")
     parser.add_argument("--out", metavar="FILE", help="where the report goes; default "
-                        "docs/benchmarks.md for a whole session, nowhere for any other")
+                        "docs/benchmarks.md for all sets of the heap, docs/benchmarks-locks.md "
+                        "for the set locks, nowhere for any other session")
     parser.add_argument("--raw", metavar="FILE", help="also write every single run, as JSON lines")
     parser.add_argument("--from", metavar="FILE", dest="from_raw", action="append",
                         help="measure nothing: report again what --raw wrote; may be repeated, for "
@@ -155,11 +158,8 @@ def smoke(options, suite):
     return 1 if failed else 0
 
 
-def write_report(options, text):
-    path = options.out
-    partial = options.quick or options.only or options.sets != ",".join(SETS)
-    if path is None and not (partial or options.from_raw):
-        path = os.path.join(report.HERE, "..", "..", "docs", "benchmarks.md")
+def write_report(path, runs, machine, rounds):
+    text = report.render(Results(runs), machine, rounds, real_names())
     print(text)
     if path:
         with open(path, "w", encoding="utf-8") as file:
@@ -167,9 +167,22 @@ def write_report(options, text):
         print(f"written: {os.path.relpath(path)}", file=sys.stderr)
 
 
+def write_reports(options, runs, machine, rounds):
+    """One file if it was named; else one for the heap and one for the locks, if all of it was
+    measured."""
+    if options.out or options.quick or options.only or options.from_raw:
+        write_report(options.out, runs, machine, rounds)
+        return
+    for name, sets in REPORTS:
+        measured = [run for run in runs if run.set_name in sets]
+        path = os.path.join(report.HERE, "..", "..", "docs", name)
+        if measured:
+            write_report(path if rounds.keys() >= sets else None, measured, machine,
+                         {name: rounds[name] for name in rounds if name in sets})
+
+
 def report_again(options):
-    runs, machine, rounds = RawFile.read_all(options.from_raw)
-    write_report(options, report.render(Results(runs), machine, rounds, real_names()))
+    write_reports(options, *RawFile.read_all(options.from_raw))
     return 0
 
 
@@ -191,7 +204,7 @@ def main():
         if options.smoke:
             return smoke(options, suite)
         runs, machine, rounds = measure(options, suite)
-        write_report(options, report.render(Results(runs), machine, rounds, real_names()))
+        write_reports(options, runs, machine, rounds)
         return 0
     finally:
         shutil.rmtree(data, ignore_errors=True)

@@ -220,7 +220,8 @@ def warm_up(suite, workload, variants, set_names):
 def run_session(suite, workloads, variants, rounds_of, on_run):
     """rounds_of: set name -> number of rounds. Calls on_run(run) after each run."""
     for workload in workloads:
-        mine = {name: rounds for name, rounds in rounds_of.items() if name in workload.sets}
+        mine = {name: rounds * workload.rounds_factor for name, rounds in rounds_of.items()
+                if name in workload.sets}
         warm_up(suite, workload, variants, mine)
         failures = {}
         for round_number in range(max(mine.values(), default=0)):
