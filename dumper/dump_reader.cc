@@ -64,6 +64,7 @@ uint32_t expected_row_bytes(TableId table, uint32_t profbuf_words) {
     case TableId::kThreads: return sizeof(format::ThreadRow);
     case TableId::kModules: return sizeof(format::ModuleRow);
     case TableId::kLabels: return sizeof(format::LabelRow);
+    case TableId::kCustoms: return sizeof(format::CustomRow);
     case TableId::kStrings: return 1;
     case TableId::kProfbufs: return sizeof(format::ProfbufHead);
     case TableId::kProfbufData: return profbuf_words == 0 ? 0 : 1;

@@ -21,6 +21,8 @@ inline constexpr uint32_t kDefaultMutexFraction = 1000;
 // Stretches of waiting shorter than fraction times this are sampled by their length.
 inline constexpr uint64_t kMutexFractionNs = 100;
 inline constexpr uint32_t kMaxMutexFraction = 1u << 20;
+inline constexpr uint32_t kMaxCpuHz = 10000;
+inline constexpr uint32_t kUsualCpuHz = 100;  // when a CPU profile is asked for without a rate
 inline constexpr uint32_t kDefaultStackDepth = 64;
 inline constexpr uint32_t kMaxStackDepth = 256;
 inline constexpr const char* kDefaultOut = "%e.%p.mprof";
@@ -30,6 +32,7 @@ struct Settings {
   uint64_t heap_rate = kDefaultHeapRate;            // MPROF_HEAP_RATE
   uint64_t block_rate_ns = kDefaultBlockRateNs;     // MPROF_BLOCK_RATE
   uint32_t mutex_fraction = kDefaultMutexFraction;  // MPROF_MUTEX_FRACTION
+  uint32_t cpu_hz = 0;                              // MPROF_CPU_HZ
   uint32_t stack_depth = kDefaultStackDepth;        // MPROF_STACK_DEPTH
   UnwindMode unwind = UnwindMode::kAuto;            // MPROF_UNWIND
   bool mmap = false;                                // MPROF_MMAP
@@ -58,6 +61,8 @@ inline constexpr SettingInfo kSettings[] = {
     {"MPROF_MUTEX_FRACTION", "0 to 1048576", "1000",
      "stretches of waiting for a lock much longer than this times 100 ns are all recorded, shorter "
      "ones with a chance by their length; 1 = every one, 0 = off"},
+    {"MPROF_CPU_HZ", "0 to 10000", "0",
+     "CPU samples in a second of each thread's processor time; 100 is usual, 0 = off"},
     {"MPROF_STACK_DEPTH", "1 to 256", "64", "frames kept of each stack, from the leaf"},
     {"MPROF_UNWIND", "auto, fp or dwarf", "auto",
      "auto: unwind tables, frame pointers where there are none; fp: frame pointers; dwarf: tables"},
@@ -130,6 +135,11 @@ constexpr bool apply_setting(Settings& settings, const char* variable, const cha
   if (is("MPROF_MUTEX_FRACTION")) {
     if (!parse_number(value, kMaxMutexFraction, &number)) return false;
     settings.mutex_fraction = static_cast<uint32_t>(number);
+    return true;
+  }
+  if (is("MPROF_CPU_HZ")) {
+    if (!parse_number(value, kMaxCpuHz, &number)) return false;
+    settings.cpu_hz = static_cast<uint32_t>(number);
     return true;
   }
   if (is("MPROF_STACK_DEPTH")) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A count bucket: one (kind, stack, label set) of a profile that counts events, with what they
-// add up to. Block, mutex and threadcreate profiles are made of these. There can be several rows
+// add up to. All profiles but the heap's are made of these. There can be several rows
 // with the same key (shards, and twins of a race): readers add them up.
 //
 // Roles     Any thread of the target adds, one at a time under `lock`; any reader copies.
@@ -22,7 +22,18 @@ enum class CountKind : uint32_t {
   kBlock = 1,  // waits, by the waiter's stack; ticks waited
   kMutex = 2,  // releases that somebody waited for, by the releaser's stack; ticks of waiting
   kThreadCreate = 3,  // threads made, by their creator's stack; nothing
+  kCpu = 4,           // timer signals, by the interrupted stack; nanoseconds of processor time
+  // kFirstCustom + n: things added to the program's own profile, row n of the custom table;
+  // how many of them were removed again.
+  kFirstCustom = 16,
 };
+
+// A profile of the program's own (mprof.h). `name_bytes` is stored last with release.
+struct CustomRow {
+  std::atomic<uint32_t> name_bytes;
+  uint32_t name;  // string, see kStrings
+};
+static_assert(sizeof(CustomRow) == 8, "both sides agree");
 
 // Sums over events, each weighed by itself. Counts have 16 fractional bits (weights.h).
 struct CountTotals {

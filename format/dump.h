@@ -24,7 +24,7 @@
 namespace mprof::format {
 
 inline constexpr uint64_t kDumpMagic = 0x0a706d7564706d89;  // "\x89mpdump\n"
-inline constexpr uint32_t kDumpVersion = 2;
+inline constexpr uint32_t kDumpVersion = 3;
 inline constexpr size_t kCacheLine = 64;
 inline constexpr size_t kPageBytes = 4096;
 inline constexpr uint32_t kNoRow = 0xffffffff;
@@ -41,6 +41,7 @@ enum class TableId : uint32_t {
   kModules,      // ModuleRow, module_table.h
   kLabels,       // LabelRow, label_table.h
   kStrings,      // bytes: paths and label texts
+  kCustoms,      // CustomRow, count_bucket.h
   kProfbufs,     // ProfbufHead, profbuf.h
   kProfbufData,  // bytes: the records of profbuf n begin at n * profbuf_words * 8
   kCount,
@@ -84,6 +85,9 @@ enum class Lost : uint32_t {
   kNoProfbuf,      // an event of a thread that got no profbuf; the totals have it
   kWaitContended,  // a wait or release that found no place in mprof's own table of waiters
   kNotCounted,     // a wait, release or new thread whose row or labels had no room, or were locked
+  kLabelsFull,     // a label of the program that came after too many different ones
+  kNoCpuTimer,     // a thread that got no CPU timer: none of its time is in the profile
+  kCpuDropped,     // CPU samples that had no room, were contended, or came before the dump did
   kCount,
 };
 inline constexpr size_t kLostReasons = static_cast<size_t>(Lost::kCount);
@@ -95,7 +99,10 @@ inline constexpr const char* kLostNames[kLostReasons] = {"table full",
                                                          "after the end",
                                                          "no profbuf",
                                                          "wait table contended",
-                                                         "wait or thread not counted"};
+                                                         "wait or thread not counted",
+                                                         "label table full",
+                                                         "no CPU timer",
+                                                         "CPU sample dropped"};
 
 enum class UnwindMode : uint32_t { kAuto, kFramePointer, kDwarf };
 
@@ -108,10 +115,25 @@ struct ClockPoint {
   uint64_t monotonic_ns;
 };
 
-// Written by `mprof`, read by the target.
+// Written by `mprof`, read by the target, but for `applied_epoch`. One controller at a time: it
+// holds a lock of the file (flock) while it changes more than `cut_epoch`.
 struct Control {
   // A reader that wants a consistent cut adds one; see bucket.h.
   alignas(kCacheLine) std::atomic<uint64_t> cut_epoch;
+  // Settings that are wanted. They count from the time that `epoch`, stored last with release, is
+  // another one than `applied_epoch`, which the target sets once they are in force.
+  alignas(kCacheLine) std::atomic<uint32_t> epoch;
+  std::atomic<uint32_t> applied_epoch;
+  std::atomic<uint64_t> heap_rate_bytes;
+  std::atomic<uint64_t> block_rate_ns;
+  std::atomic<uint32_t> mutex_fraction;
+  std::atomic<uint32_t> cpu_hz;  // 0: off
+  // Stacks of threads: a thread that is signalled answers the request of this number, in its row of
+  // the thread table. `rendezvous`: so many threads are to wait for each other before they answer.
+  alignas(kCacheLine) std::atomic<uint32_t> stacks_request;
+  std::atomic<uint32_t> rendezvous;
+  std::atomic<uint32_t> arrived;  // by the threads
+  std::atomic<uint32_t> released;
 };
 
 struct DumpHeader {
@@ -136,7 +158,7 @@ struct DumpHeader {
   uint64_t heap_rate_bytes;
   uint64_t block_rate_ns;
   uint32_t mutex_fraction;
-  uint32_t reserved2;
+  uint32_t cpu_hz;
   uint32_t stack_depth_frames;
   UnwindMode unwind;
   uint32_t mmap_profiled;
@@ -152,10 +174,16 @@ struct DumpHeader {
   alignas(kCacheLine) std::atomic<int64_t> peak_bytes;
   std::atomic<uint64_t> peak_epoch;  // odd: the heap is at its peak right now
   std::atomic<uint32_t> threads_seen;
-  uint32_t reserved1;
+  // The signal by which threads are asked, and that CPU timers send; 0: none, nobody may signal.
+  std::atomic<uint32_t> signal_number;
   alignas(kCacheLine) std::atomic<uint64_t> lost[kLostReasons];
   std::atomic<uint64_t> first_lost_ticks;
   std::atomic<uint64_t> mapped_growth_failures;  // chunks that could not be added
+  // CPU profile: how long it was on, without the time since `cpu_on_ticks` (0: it is off).
+  std::atomic<uint64_t> cpu_profiled_ticks;
+  std::atomic<uint64_t> cpu_on_ticks;
+  // Processor time of threads before they ended, of the whole process at its clean end.
+  std::atomic<uint64_t> cpu_used_ns;
   Control control;
   alignas(kCacheLine) char executable[1024];  // zero-terminated, cut if longer
   char command_line[2048];                    // arguments, each zero-terminated, cut if longer

@@ -50,11 +50,15 @@ enum class WaitKind : uint32_t {
   kBarrier,
   kJoin,
   kFutex,
+  // These are no contention and in no profile; a thread's state shows them.
+  kSleep,
+  kPoll,
+  kSignal,
   kCount,
 };
-inline constexpr const char* kWaitNames[] = {"mutex", "rwlock read", "rwlock write", "spin",
-                                             "cond",  "cond relock", "semaphore",    "barrier",
-                                             "join",  "futex"};
+inline constexpr const char* kWaitNames[] = {
+    "mutex",   "rwlock read", "rwlock write", "spin",  "cond", "cond relock", "semaphore",
+    "barrier", "join",        "futex",        "sleep", "poll", "signal"};
 static_assert(sizeof kWaitNames / sizeof *kWaitNames == static_cast<size_t>(WaitKind::kCount));
 
 struct LabelKey {

@@ -52,12 +52,17 @@ struct TableShape {
   uint32_t row_bytes;
   uint32_t first_rows;
 };
-constexpr TableShape kShapes[kTables] = {
-    {sizeof(format::StackNode), 16384}, {sizeof(format::BucketRow), 1024},
-    {sizeof(format::CountRow), 1024},   {sizeof(format::LiveRow), 4096},
-    {sizeof(format::ThreadRow), 256},   {sizeof(format::ModuleRow), 128},
-    {sizeof(format::LabelRow), 256},    {1, 65536},
-    {sizeof(format::ProfbufHead), 64},  {1, 0 /* kFirstProfbufs of the chosen size */}};
+constexpr TableShape kShapes[kTables] = {{sizeof(format::StackNode), 16384},
+                                         {sizeof(format::BucketRow), 1024},
+                                         {sizeof(format::CountRow), 1024},
+                                         {sizeof(format::LiveRow), 4096},
+                                         {sizeof(format::ThreadRow), 256},
+                                         {sizeof(format::ModuleRow), 128},
+                                         {sizeof(format::LabelRow), 256},
+                                         {1, 65536},
+                                         {sizeof(format::CustomRow), 512},
+                                         {sizeof(format::ProfbufHead), 64},
+                                         {1, 0 /* kFirstProfbufs of the chosen size */}};
 constexpr uint32_t kFirstProfbufs = 4;
 
 // Room for a second or so between two visits of the drainer at default rates; an exact profile
@@ -89,6 +94,7 @@ void for_each_table(Use&& use) {
   use(TableId::kModules, tables.modules);
   use(TableId::kLabels, tables.labels);
   use(TableId::kStrings, tables.strings);
+  use(TableId::kCustoms, tables.customs);
   use(TableId::kProfbufs, tables.profbufs);
   use(TableId::kProfbufData, tables.profbuf_data);
 }
@@ -219,6 +225,7 @@ void fill_settings(const format::Settings& settings) {
   header->heap_rate_bytes = settings.heap_rate;
   header->block_rate_ns = settings.block_rate_ns;
   header->mutex_fraction = settings.mutex_fraction;
+  header->cpu_hz = settings.cpu_hz;
   header->stack_depth_frames = settings.stack_depth;
   header->unwind = settings.unwind;
   header->mmap_profiled = settings.mmap ? 1 : 0;

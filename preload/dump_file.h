@@ -33,6 +33,7 @@ struct Tables {
   format::Table<format::ModuleRow> modules;
   format::Table<format::LabelRow> labels;
   format::Table<char> strings;
+  format::Table<format::CustomRow> customs;
   format::Table<format::ProfbufHead> profbufs;
   format::Table<char> profbuf_data;  // in bytes: row n of the profbufs begins at n * its size
 };
