@@ -115,6 +115,9 @@ struct ClockPoint {
   uint64_t monotonic_ns;
 };
 
+// With signals that a controller sends (sigqueue), so that they are told from the program's own.
+inline constexpr int kSignalCookie = 0x6d70;
+
 // Written by `mprof`, read by the target, but for `applied_epoch`. One controller at a time: it
 // holds a lock of the file (flock) while it changes more than `cut_epoch`.
 struct Control {

@@ -192,14 +192,19 @@ class DumpImage {
   }
 
   void lay_out_tables() {
-    constexpr std::array<uint32_t, format::kTables> kRowBytes = {
-        sizeof(format::StackNode),   sizeof(format::BucketRow),
-        sizeof(format::CountRow),    sizeof(format::LiveRow),
-        sizeof(format::ThreadRow),   sizeof(format::ModuleRow),
-        sizeof(format::LabelRow),    1,
-        sizeof(format::ProfbufHead), 1};
+    constexpr std::array<uint32_t, format::kTables> kRowBytes = {sizeof(format::StackNode),
+                                                                 sizeof(format::BucketRow),
+                                                                 sizeof(format::CountRow),
+                                                                 sizeof(format::LiveRow),
+                                                                 sizeof(format::ThreadRow),
+                                                                 sizeof(format::ModuleRow),
+                                                                 sizeof(format::LabelRow),
+                                                                 1,
+                                                                 sizeof(format::CustomRow),
+                                                                 sizeof(format::ProfbufHead),
+                                                                 1};
     constexpr std::array<uint32_t, format::kTables> kRows = {
-        8, 4, 4, 8, 4, 4, 4, 256, 2, 2 * kProfbufWords * sizeof(uint64_t)};
+        8, 4, 4, 8, 4, 4, 4, 256, 4, 2, 2 * kProfbufWords * sizeof(uint64_t)};
     for (uint32_t chunk = 0; chunk < 2; ++chunk)
       for (size_t t = 0; t < format::kTables; ++t) {
         format::TableDirectory& d = header().tables[t];
