@@ -60,8 +60,10 @@ bool add_count_only(uint32_t number, const format::CountSample& sample) {
   return true;
 }
 
-void add_count(ThreadBlock* thread, uint32_t row, const format::CountSample& sample, uint64_t now) {
-  if (add_count_only(row, sample)) journal(thread, row, sample, now);
+bool add_count(ThreadBlock* thread, uint32_t row, const format::CountSample& sample, uint64_t now) {
+  if (!add_count_only(row, sample)) return false;
+  journal(thread, row, sample, now);
+  return true;
 }
 
 }  // namespace mprof::preload

@@ -18,8 +18,8 @@ size_t counts_index_bytes();
 // The bucket of (kind, stack, labels) that the thread with row `thread` adds to, made if new.
 uint32_t find_count(format::CountKind kind, uint32_t stack, uint32_t labels, uint32_t thread);
 
-// One event at `now`, seen by `thread`.
-void add_count(ThreadBlock* thread, uint32_t row, const format::CountSample& sample, uint64_t now);
+// One event at `now`, seen by `thread`. False: the row stayed locked.
+bool add_count(ThreadBlock* thread, uint32_t row, const format::CountSample& sample, uint64_t now);
 
 // The same without the journal, for who has no block.
 bool add_count_only(uint32_t row, const format::CountSample& sample);

@@ -427,13 +427,13 @@ bool grow_full_table(format::TableId table, uint64_t seen_capacity) {
          grow_table(table, seen_capacity);
 }
 
-void count_lost(format::Lost reason) {
+void count_lost(format::Lost reason, uint64_t by) {
   if (header == nullptr) return;
   if (ended.load(std::memory_order_relaxed) && reason == format::Lost::kTableFull)
     reason = format::Lost::kAfterEnd;
   uint64_t none = 0;
   header->first_lost_ticks.compare_exchange_strong(none, ticks(), std::memory_order_relaxed);
-  header->lost[static_cast<size_t>(reason)].fetch_add(1, std::memory_order_relaxed);
+  header->lost[static_cast<size_t>(reason)].fetch_add(by, std::memory_order_relaxed);
 }
 
 uint32_t add_string(const char* text, uint32_t bytes) {

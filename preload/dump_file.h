@@ -61,7 +61,7 @@ bool grow_table(format::TableId table, uint64_t seen_capacity);
 // The same for who has no room at all: waits, for a bounded time, if another thread is growing one.
 bool grow_full_table(format::TableId table, uint64_t seen_capacity);
 
-void count_lost(format::Lost reason);
+void count_lost(format::Lost reason, uint64_t by = 1);
 
 // Which loss it is when a row of this table cannot be had. Heap samples and others are told apart:
 // at rate 1 each lost heap sample is a block.

@@ -10,6 +10,7 @@
 
 #include "preload/clock.h"
 #include "preload/counts.h"
+#include "preload/cpu_sampler.h"
 #include "preload/dump_file.h"
 #include "preload/labels.h"
 #include "preload/lifecycle.h"
@@ -68,7 +69,10 @@ Task begin_thread(void* argument) {
   const Task task = start->task;
   give_start(start);
   note_stack(task.stack_bytes);
-  if (task.row != kNoRow) take_row(task.row, task.process);
+  if (task.row != kNoRow)
+    take_row(task.row, task.process);
+  else if (cpu_rate() != 0 && recording())
+    note_thread();  // or nobody would know that its time is to be sampled
   return task;
 }
 

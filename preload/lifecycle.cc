@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "preload/lifecycle.h"
 
+#include <pthread.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 #include "preload/clock.h"
 #include "preload/contention.h"
 #include "preload/counts.h"
+#include "preload/cpu_sampler.h"
 #include "preload/dump_file.h"
 #include "preload/filter.h"
 #include "preload/labels.h"
@@ -21,6 +23,7 @@
 #include "preload/real_locks.h"
 #include "preload/rule_cache.h"
 #include "preload/sampler.h"
+#include "preload/signals.h"
 #include "preload/stacks.h"
 #include "preload/sys.h"
 
@@ -124,6 +127,19 @@ void seed() {
   seed_sampler(chosen + process_number);
 }
 
+// A child that only computes would have no sample by which to make its dump, and so no timer.
+void fork_child() {
+  if (state.load(std::memory_order_relaxed) == State::kOn) ask_again();
+}
+
+void begin_cpu_profile() {
+  cpu_begin_in_new_process();
+  if (settings.cpu_hz == 0) return;
+  if (process_number == 1) pthread_atfork(nullptr, nullptr, fork_child);
+  note_thread();
+  cpu_set_rate(settings.cpu_hz);
+}
+
 bool start_recording() {
   resolve();
   resolve_locks();
@@ -149,6 +165,9 @@ bool start_recording() {
   seed();
   heap_rate = settings.heap_rate;
   contention_init(settings.block_rate_ns, settings.mutex_fraction);
+  signals_init();
+  signals_publish();
+  begin_cpu_profile();
   return true;
 }
 
@@ -162,6 +181,7 @@ __attribute__((destructor)) void finish() {
   if (!recording()) return;
   const ErrnoGuard keep_errno;
   const Guard guard(Guard::kOwnCalls);
+  cpu_note_used();
   freeze_tables();
   update_clock();
   header->end_realtime_ns = header->realtime_start_ns +

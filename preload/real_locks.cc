@@ -14,7 +14,10 @@ namespace {
 // For a function that this libc does not have; a program cannot have been linked to it then.
 template <class Result, class... Parameters>
 Result missing(Parameters...) {
-  if constexpr (!__is_same(Result, void)) return static_cast<Result>(ENOSYS);
+  if constexpr (__is_same(Result, sighandler_t))
+    return SIG_ERR;
+  else if constexpr (!__is_same(Result, void))
+    return static_cast<Result>(ENOSYS);
 }
 
 void* look_up(const char* name, const char* version) {

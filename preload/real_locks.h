@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// libc's functions for locks, conditions and waits, and syscall(): what the lock hooks forward to.
+// libc's functions for locks, conditions, waits and signals' actions, and syscall(): what the hooks
+// of these forward to.
 //
 // Every pointer is valid from the first instruction on: it starts at a stand-in that looks the
 // real function up. pthread_cond_* have two versions on x86-64, of which dlsym may give the one
@@ -10,6 +11,7 @@
 
 #include <pthread.h>
 #include <semaphore.h>
+#include <signal.h>
 #include <threads.h>
 #include <time.h>
 
@@ -62,6 +64,12 @@ namespace mprof::preload {
   X(int, cnd_broadcast, nullptr, cnd_t*)                                                     \
   X(int, thrd_create, nullptr, thrd_t*, thrd_start_t, void*)                                 \
   X(int, thrd_join, nullptr, thrd_t, int*)                                                   \
+  X(int, sigaction, nullptr, int, const struct sigaction*, struct sigaction*)                \
+  X(sighandler_t, signal, nullptr, int, sighandler_t)                                        \
+  X(sighandler_t, sysv_signal, nullptr, int, sighandler_t)                                   \
+  X(sighandler_t, sigset, nullptr, int, sighandler_t)                                        \
+  X(int, sigignore, nullptr, int)                                                            \
+  X(int, siginterrupt, nullptr, int, int)                                                    \
   X(long, syscall, nullptr, long, long, long, long, long, long, long)
 
 struct RealLocks {

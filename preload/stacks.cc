@@ -76,7 +76,7 @@ bool stacks_init() {
 
 size_t stacks_index_bytes() { return format::StackIndex::kIndexBytes; }
 
-uint32_t capture_stack(ThreadBlock* block, CallSite site) {
+uint32_t capture_stack(ThreadBlock* block, const Registers& start) {
   const uint32_t epoch = module_epoch();
   Walk* previous = &block->walks[block->current_walk];
   Walk* walk = &block->walks[block->current_walk ^ 1];
@@ -86,7 +86,6 @@ uint32_t capture_stack(ThreadBlock* block, CallSite site) {
     block->walk_nodes_known = 0;
     block->walk_module_epoch = epoch;
   }
-  const Registers start{site.return_address(), site.callers_sp(), site.callers_fp()};
   const StackBounds bounds{self.stack_low, self.stack_high};
   const auto mode = static_cast<UnwindMode>(header->unwind);
   walk_stack(start, bounds, mode, header->stack_depth_frames, *previous, *walk);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// From a hook's caller to a row of the stack table.
+// From a hook's caller, or from what a signal interrupted, to a row of the stack table.
 //
-// Called by preload/sampled_path.cc. Threads: any. Signals: not from a handler that interrupted
+// Threads: any. Signals: not from a handler that interrupted
 // its own thread here. Allocates: rows of the dump. Blocks: no. Fails: kNoRow.
 #pragma once
 
@@ -22,7 +22,12 @@ struct CallSite {
 bool stacks_init();
 size_t stacks_index_bytes();
 
-// The stack of the hook's caller, interned.
-uint32_t capture_stack(ThreadBlock* block, CallSite site);
+// The stack that begins there, interned; see Registers for what a signal interrupted.
+uint32_t capture_stack(ThreadBlock* block, const Registers& start);
+// The stack of the hook's caller.
+inline uint32_t capture_stack(ThreadBlock* block, CallSite site) {
+  return capture_stack(block,
+                       Registers{site.return_address(), site.callers_sp(), site.callers_fp()});
+}
 
 }  // namespace mprof::preload

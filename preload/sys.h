@@ -9,6 +9,7 @@
 #pragma once
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -94,6 +95,18 @@ inline void sleep_ns(long ns) {
   const timespec pause{0, ns};
   call(SYS_nanosleep, address(&pause));
 }
+inline void tgkill(int pid, int tid, int number) { call(SYS_tgkill, pid, tid, number); }
+inline void sigprocmask(int how, const sigset_t* set, sigset_t* before) {
+  constexpr long kKernelSetBytes = 8;
+  call(SYS_rt_sigprocmask, how, address(set), address(before), kKernelSetBytes);
+}
+inline int timer_create(clockid_t clock, const sigevent* event, int* timer) {
+  return static_cast<int>(call(SYS_timer_create, clock, address(event), address(timer)));
+}
+inline void timer_settime(int timer, const itimerspec* times) {
+  call(SYS_timer_settime, timer, 0, address(times));
+}
+inline void timer_delete(int timer) { call(SYS_timer_delete, timer); }
 inline long process_vm_readv(int pid, const iovec* local, const iovec* remote) {
   return call(SYS_process_vm_readv, pid, address(local), 1, address(remote), 1, 0);
 }

@@ -9,6 +9,7 @@
 #include "format/stack_table.h"
 #include "preload/clock.h"
 #include "preload/counts.h"
+#include "preload/cpu_sampler.h"
 #include "preload/dump_file.h"
 #include "preload/spin.h"
 #include "preload/sys.h"
@@ -166,6 +167,7 @@ void count_unseen_creation(ThreadBlock* block) {
   attach_profbuf(block);
   self.block = block;
   call_back_at_end(block);
+  cpu_thread_begins(*block->row);
   if (is_new && sys::gettid() != sys::getpid()) count_unseen_creation(block);
   update_clock();
   return block;
@@ -188,7 +190,9 @@ void thread_ends(void*) {
   if (header == nullptr || self.row == 0 || self.process != process_number) return;
   const Guard guard(Guard::kAtWork);
   note_name();
-  tables.threads.at(self.row - 1)->end_ticks.store(ticks(), std::memory_order_relaxed);
+  format::ThreadRow& row = *tables.threads.at(self.row - 1);
+  row.end_ticks.store(ticks(), std::memory_order_relaxed);
+  cpu_thread_ends(row);
   ThreadBlock* block = self.block;
   if (block != nullptr && block->process == process_number) give_up_block(block);
 }
@@ -226,6 +230,13 @@ void take_row(uint32_t row, uint32_t process) {
   publish_row(row);
   note_name();
   call_back_at_end(&self);
+  cpu_thread_begins(*tables.threads.at(row));
+}
+
+void note_thread() {
+  if (self.row != 0 && self.process == process_number) return;
+  const uint32_t row = claim_row(tables.threads, format::TableId::kThreads);
+  if (row != kNoRow) take_row(row, process_number);
 }
 
 void note_name() {

@@ -75,6 +75,8 @@ void write_event(ThreadBlock* thread, const uint64_t* record, uint32_t words);
 uint32_t make_row_for_new_thread(uint32_t creation);
 // At the start of that thread.
 void take_row(uint32_t row, uint32_t process);
+// Gives this thread a row if it has none.
+void note_thread();
 // This thread has a new name.
 void note_name();
 

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// Functions by which a program sets or asks for a signal's action: of the signal that mprof uses it
+// sees its own action, never mprof's handler.
+//
+// Threads: any. Signals: safe. Allocates: no. Blocks: no.
+#include <errno.h>
+#include <signal.h>
+
+#include "preload/low.h"
+#include "preload/real_locks.h"
+#include "preload/signals.h"
+
+using namespace mprof::preload;  // the functions below are libc's names, outside any namespace
+
+namespace {
+
+bool is_own(int number) { return number != 0 && number == own_signal(); }
+
+// signal() and its relatives: they set a function, and give the one before. `real(number, handler)`
+// tells the kernel.
+template <class Real>
+sighandler_t set_handler(int number, sighandler_t handler, Real&& real) {
+  if (!is_own(number) || handler == SIG_ERR) return real(number, handler);
+  struct sigaction action = {};
+  struct sigaction before;
+  action.sa_handler = handler;
+  if (!program_sets_action(number, &action, &before)) return before.sa_handler;
+  const sighandler_t kernels = real(number, handler);
+  return kernels == SIG_ERR ? SIG_ERR : before.sa_handler;
+}
+
+}  // namespace
+
+extern "C" {
+
+MPROF_EXPORT int sigaction(int number, const struct sigaction* action,
+                           struct sigaction* before) noexcept {
+  if (!is_own(number)) return real_locks.sigaction(number, action, before);
+  struct sigaction programs;
+  const bool has_moved = program_sets_action(number, action, &programs);
+  if (has_moved && real_locks.sigaction(number, action, nullptr) != 0) return -1;
+  if (before != nullptr) *before = programs;
+  return 0;
+}
+
+MPROF_EXPORT sighandler_t signal(int number, sighandler_t handler) noexcept {
+  return set_handler(number, handler, real_locks.signal);
+}
+
+MPROF_EXPORT sighandler_t bsd_signal(int number, sighandler_t handler) noexcept {
+  return set_handler(number, handler, real_locks.signal);
+}
+
+MPROF_EXPORT sighandler_t sysv_signal(int number, sighandler_t handler) noexcept {
+  return set_handler(number, handler, real_locks.sysv_signal);
+}
+
+MPROF_EXPORT sighandler_t __sysv_signal(int number, sighandler_t handler) noexcept {
+  return set_handler(number, handler, real_locks.sysv_signal);
+}
+
+MPROF_EXPORT sighandler_t sigset(int number, sighandler_t handler) noexcept {
+  if (!is_own(number) || handler != SIG_HOLD)
+    return set_handler(number, handler, real_locks.sigset);
+  struct sigaction before;
+  program_sets_action(number, nullptr, &before);
+  const sighandler_t kernels = real_locks.sigset(number, SIG_HOLD);
+  return kernels == SIG_HOLD || kernels == SIG_ERR ? kernels : before.sa_handler;
+}
+
+MPROF_EXPORT int sigignore(int number) noexcept {
+  if (!is_own(number)) return real_locks.sigignore(number);
+  return set_handler(number, SIG_IGN, real_locks.signal) == SIG_ERR ? -1 : 0;
+}
+
+// Without SA_RESTART our timers and questions would interrupt the program's calls. The program's
+// action is none that could.
+MPROF_EXPORT int siginterrupt(int number, int flag) noexcept {
+  return is_own(number) ? 0 : real_locks.siginterrupt(number, flag);
+}
+
+}  // extern "C"
