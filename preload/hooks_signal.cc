@@ -14,16 +14,19 @@ using namespace mprof::preload;  // the functions below are libc's names, outsid
 
 namespace {
 
+constexpr int kSystemV = static_cast<int>(SA_RESETHAND) | SA_NODEFER;
+
 bool is_own(int number) { return number != 0 && number == own_signal(); }
 
-// signal() and its relatives: they set a function, and give the one before. `real(number, handler)`
-// tells the kernel.
+// signal() and its relatives: they set a function with the flags of their own, and give the one
+// before. `real(number, handler)` tells the kernel.
 template <class Real>
-sighandler_t set_handler(int number, sighandler_t handler, Real&& real) {
+sighandler_t set_handler(int number, sighandler_t handler, int flags, Real&& real) {
   if (!is_own(number) || handler == SIG_ERR) return real(number, handler);
   struct sigaction action = {};
   struct sigaction before;
   action.sa_handler = handler;
+  action.sa_flags = flags;
   if (!program_sets_action(number, &action, &before)) return before.sa_handler;
   const sighandler_t kernels = real(number, handler);
   return kernels == SIG_ERR ? SIG_ERR : before.sa_handler;
@@ -44,24 +47,24 @@ MPROF_EXPORT int sigaction(int number, const struct sigaction* action,
 }
 
 MPROF_EXPORT sighandler_t signal(int number, sighandler_t handler) noexcept {
-  return set_handler(number, handler, real_locks.signal);
+  return set_handler(number, handler, SA_RESTART, real_locks.signal);
 }
 
 MPROF_EXPORT sighandler_t bsd_signal(int number, sighandler_t handler) noexcept {
-  return set_handler(number, handler, real_locks.signal);
+  return set_handler(number, handler, SA_RESTART, real_locks.signal);
 }
 
 MPROF_EXPORT sighandler_t sysv_signal(int number, sighandler_t handler) noexcept {
-  return set_handler(number, handler, real_locks.sysv_signal);
+  return set_handler(number, handler, kSystemV, real_locks.sysv_signal);
 }
 
 MPROF_EXPORT sighandler_t __sysv_signal(int number, sighandler_t handler) noexcept {
-  return set_handler(number, handler, real_locks.sysv_signal);
+  return set_handler(number, handler, kSystemV, real_locks.sysv_signal);
 }
 
 MPROF_EXPORT sighandler_t sigset(int number, sighandler_t handler) noexcept {
   if (!is_own(number) || handler != SIG_HOLD)
-    return set_handler(number, handler, real_locks.sigset);
+    return set_handler(number, handler, 0, real_locks.sigset);
   struct sigaction before;
   program_sets_action(number, nullptr, &before);
   const sighandler_t kernels = real_locks.sigset(number, SIG_HOLD);
@@ -70,7 +73,7 @@ MPROF_EXPORT sighandler_t sigset(int number, sighandler_t handler) noexcept {
 
 MPROF_EXPORT int sigignore(int number) noexcept {
   if (!is_own(number)) return real_locks.sigignore(number);
-  return set_handler(number, SIG_IGN, real_locks.signal) == SIG_ERR ? -1 : 0;
+  return set_handler(number, SIG_IGN, 0, real_locks.signal) == SIG_ERR ? -1 : 0;
 }
 
 // Without SA_RESTART our timers and questions would interrupt the program's calls. The program's
