@@ -15,6 +15,8 @@
 namespace mprof::format {
 
 inline constexpr uint64_t kDefaultHeapRate = 524288;
+// The tables are made for the rate at the start: finer ones, and exact profiles, begin there.
+inline constexpr uint64_t kLeastChangedHeapRate = 4096;
 inline constexpr uint64_t kDefaultBlockRateNs = 100000;
 inline constexpr uint64_t kMaxBlockRateNs = 3600000000000;  // an hour
 inline constexpr uint32_t kDefaultMutexFraction = 1000;
@@ -83,6 +85,11 @@ constexpr const SettingInfo* find_setting(const char* variable) {
   for (const SettingInfo& info : kSettings)
     if (text_equal(info.variable, variable)) return &info;
   return nullptr;
+}
+
+// Whether a program that runs may be given this rate.
+constexpr bool is_changed_heap_rate(uint64_t rate) {
+  return rate == 0 || (rate >= kLeastChangedHeapRate && rate <= kMaxHeapRate);
 }
 
 // Decimal digits with an optional suffix k, M, G (powers of 1024). False on anything else.

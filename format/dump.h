@@ -139,6 +139,14 @@ struct Control {
   std::atomic<uint32_t> released;
 };
 
+// Settings that were changed while the target ran.
+enum ChangedSetting : uint32_t {
+  kHeapRateChanged = 1,
+  kBlockRateChanged = 2,
+  kMutexFractionChanged = 4,
+  kCpuHzChanged = 8,
+};
+
 struct DumpHeader {
   uint64_t magic;
   uint32_t version;
@@ -187,6 +195,12 @@ struct DumpHeader {
   std::atomic<uint64_t> cpu_on_ticks;
   // Processor time of threads before they ended, of the whole process at its clean end.
   std::atomic<uint64_t> cpu_used_ns;
+  // Bits of ChangedSetting: the rates above are those of the end, and there were others.
+  std::atomic<uint32_t> changed_settings;
+  uint32_t reserved1;
+  // In a copy that was made of a running target's dump: the cut epoch whose totals it has. It ends
+  // there, like a target that ended cleanly, and has no events. 0 in a target's own dump.
+  uint64_t snapshot_epoch;
   Control control;
   alignas(kCacheLine) char executable[1024];  // zero-terminated, cut if longer
   char command_line[2048];                    // arguments, each zero-terminated, cut if longer

@@ -20,7 +20,7 @@ struct alignas(format::kCacheLine) Slot {
 static_assert(sizeof(Slot) == format::kCacheLine);
 
 Slot* slots;
-bool publishes_locks;
+std::atomic<bool> publishes_locks;
 
 // Acquire: who sees nullptr also sees that the last unlink is done.
 const void* condition_of(const ConditionNode& node) {
@@ -70,7 +70,7 @@ bool is_held(const pthread_mutex_t* mutex) {
 void mark(ConditionNode& node, uint64_t now) {
   node.signal_ticks = now;
   node.mutex_was_held = is_held(node.mutex);
-  if (node.mutex_was_held && publishes_locks)
+  if (node.mutex_was_held && publishes_locks.load(std::memory_order_relaxed))
     publish_wait(*node.lock_wait, node.mutex, format::WaitKind::kCondRelock, node.stack, now);
 }
 
@@ -109,9 +109,13 @@ void settle_marks(Slot& slot, ConditionNode& node, bool timed_out) {
 }  // namespace
 
 bool condition_table_init(bool locks_too) {
-  publishes_locks = locks_too;
+  condition_table_publish(locks_too);
   if (slots == nullptr) slots = static_cast<Slot*>(map_anonymous(condition_table_bytes()));
   return slots != nullptr;
+}
+
+void condition_table_publish(bool locks_too) {
+  publishes_locks.store(locks_too, std::memory_order_relaxed);
 }
 
 size_t condition_table_bytes() { return kConditionSlots * sizeof(Slot); }

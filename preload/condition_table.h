@@ -45,6 +45,7 @@ inline bool is_waited_for(const void* condition) {
 
 // `locks_too`: waits for the mutex are published.
 bool condition_table_init(bool locks_too);
+void condition_table_publish(bool locks_too);
 size_t condition_table_bytes();
 // In a forked child: nobody waits.
 void condition_table_forget();

@@ -5,6 +5,7 @@
 
 #include "format/weights.h"
 #include "preload/clock.h"
+#include "preload/control.h"
 #include "preload/counts.h"
 #include "preload/dump_file.h"
 #include "preload/filter.h"
@@ -15,8 +16,8 @@
 
 namespace mprof::preload {
 
-constinit bool contention_on = false;
-constinit bool records_every_wait = false;
+constinit std::atomic<bool> contention_on{false};
+constinit std::atomic<bool> records_every_wait{false};
 
 namespace {
 
@@ -24,42 +25,41 @@ using format::CountKind;
 using format::kNoRow;
 using format::WaitKind;
 
-uint64_t block_rate_ns;
-bool locks_on;
+std::atomic<bool> locks_on;
 
 uint64_t to_ticks(uint64_t ns) {
   const format::ClockPoint& first = header->clock_first;
   return ticks_of_ns(ns, first.ticks, first.monotonic_ns);
 }
 
-// A setting in nanoseconds as ticks. The length of a tick is known after a few milliseconds; any
+// Ticks in a nanosecond, with 32 fractional bits. It is known well after a few milliseconds; any
 // rate is unbiased, so until then a rough one does.
-class Rate {
+class TickScale {
  public:
-  void set(uint64_t ns) {
-    ns_ = ns;
-    is_final_.store(ns == 0, std::memory_order_relaxed);
-    ticks_.store(0, std::memory_order_relaxed);
-  }
-  uint64_t ticks() {
+  void forget() { is_final_.store(false, std::memory_order_relaxed); }
+  uint64_t ticks(uint64_t ns) {
     if (!is_final_.load(std::memory_order_relaxed)) [[unlikely]]
       update();
-    return ticks_.load(std::memory_order_relaxed);
+    __extension__ using Wide = unsigned __int128;
+    return static_cast<uint64_t>(Wide{ns} * scale_.load(std::memory_order_relaxed) >> 32);
   }
 
  private:
   void update() {
-    ticks_.store(to_ticks(ns_), std::memory_order_relaxed);
+    scale_.store(to_ticks(uint64_t{1} << 32), std::memory_order_relaxed);
     is_final_.store(monotonic_ns() - header->clock_first.monotonic_ns > 20000000,
                     std::memory_order_relaxed);
   }
 
-  uint64_t ns_;
-  std::atomic<uint64_t> ticks_;
+  std::atomic<uint64_t> scale_;
   std::atomic<bool> is_final_;
 };
-Rate block_rate;      // not used when every wait is recorded
-Rate stretch_length;  // mean distance of the points; 0: every stretch is recorded
+TickScale tick_scale;
+
+std::atomic<uint64_t> block_rate_ns;
+std::atomic<uint64_t> stretch_ns;  // mean distance of the points; 0: every stretch is recorded
+
+uint64_t stretch_ticks() { return tick_scale.ticks(stretch_ns.load(std::memory_order_relaxed)); }
 
 uint32_t random32() {  // xorshift32
   uint32_t x = self.wait_random;
@@ -71,17 +71,15 @@ uint32_t random32() {  // xorshift32
   return self.wait_random = x;
 }
 
-// Always for a wait of the rate or longer, else with chance length / rate.
-bool is_sampled(uint64_t waited) {
-  if (block_rate_ns == 0) return false;
-  if (records_every_wait) return true;
-  const uint64_t rate = block_rate.ticks();
-  return waited >= rate || format::weighted_value(rate, random32()) >> 16 < waited;
-}
-
-uint64_t weight_of_wait(uint64_t waited) {
-  if (records_every_wait) return format::kWeightOne;
-  return format::wait_weight(waited, block_rate.ticks());
+// How many waits this one stands for, 0: it is not recorded. Always is one of the rate or longer,
+// else with chance length / rate.
+uint64_t drawn_weight(uint64_t waited) {
+  const uint64_t rate_ns = block_rate_ns.load(std::memory_order_relaxed);
+  if (rate_ns == 0) return 0;
+  if (rate_ns == 1) return format::kWeightOne;
+  const uint64_t rate = tick_scale.ticks(rate_ns);
+  if (waited < rate && format::weighted_value(rate, random32()) >> 16 >= waited) return 0;
+  return format::wait_weight(waited, rate);
 }
 
 // The stack that allocated the block in which a lock lies that is no global: sampled blocks that
@@ -116,11 +114,11 @@ void count(ThreadBlock* thread, CountKind kind, uint32_t stack, uint32_t labels,
 }
 
 void record_wait(const Wait& wait, WaitKind kind, uint64_t waited, uint64_t now) {
-  if (!may_record() || !is_sampled(waited)) return;
+  const uint64_t weight = may_record() ? drawn_weight(waited) : 0;
+  if (weight == 0) return;
   work_on_sample([&](ThreadBlock* thread) {
     const uint32_t stack = capture_stack(thread, wait.site);
-    count(thread, CountKind::kBlock, stack, labels_of(kind, wait.object),
-          {waited, weight_of_wait(waited)}, now);
+    count(thread, CountKind::kBlock, stack, labels_of(kind, wait.object), {waited, weight}, now);
   });
 }
 
@@ -133,8 +131,9 @@ uint32_t stack_of_victim(ThreadBlock* thread, const Wait& wait) {
   const bool is_often = wait.start_ticks - thread->last_wait_ticks < kOftenTicks;
   thread->last_wait_ticks = wait.start_ticks;
   const uint32_t modules = module_epoch();
-  if (is_often && stretch_length.ticks() != 0 && thread->wait_site == site.return_address() &&
-      thread->wait_site_sp == site.callers_sp() && thread->wait_site_modules == modules)
+  if (is_often && stretch_ns.load(std::memory_order_relaxed) != 0 &&
+      thread->wait_site == site.return_address() && thread->wait_site_sp == site.callers_sp() &&
+      thread->wait_site_modules == modules)
     return thread->wait_site_stack;
   thread->wait_site_stack = capture_stack(thread, site);
   thread->wait_site = site.return_address();
@@ -143,10 +142,14 @@ uint32_t stack_of_victim(ThreadBlock* thread, const Wait& wait) {
   return thread->wait_site_stack;
 }
 
+bool is_on(const std::atomic<bool>& setting) { return setting.load(std::memory_order_relaxed); }
+
 bool start_timing(Wait& wait) {
   wait.start_ticks = 0;
   wait.thread = nullptr;
-  if (!contention_on || self.inside != 0 || !ready_to_sample()) return false;
+  if (self.inside != 0) return false;
+  notice_control();
+  if (!is_on(contention_on) || !ready_to_sample()) return false;
   wait.process = process_number;
   wait.start_ticks = ticks();
   return true;
@@ -164,18 +167,28 @@ constexpr uint64_t kTimerSlackNs = 1000000;
 }  // namespace
 
 void contention_init(uint64_t rate_ns, uint32_t mutex_fraction) {
-  block_rate_ns = rate_ns;
-  block_rate.set(rate_ns);
-  stretch_length.set(mutex_fraction <= 1 ? 0 : mutex_fraction * format::kMutexFractionNs);
-  locks_on = mutex_fraction != 0;
-  contention_on = block_rate_ns != 0 || locks_on;
-  records_every_wait = block_rate_ns == 1;
+  tick_scale.forget();
+  contention_set(rate_ns, mutex_fraction);
+}
+
+// Each word by itself is right with any of the others' values: what is recorded carries the weight
+// that it was drawn with. Locks whose waiters were published before locks were turned off are
+// looked at by each release until nobody waits.
+void contention_set(uint64_t rate_ns, uint32_t mutex_fraction) {
+  constexpr auto kRelaxed = std::memory_order_relaxed;
+  const bool locks = mutex_fraction != 0;
+  block_rate_ns.store(rate_ns, kRelaxed);
+  stretch_ns.store(mutex_fraction <= 1 ? 0 : mutex_fraction * format::kMutexFractionNs, kRelaxed);
+  locks_on.store(locks, kRelaxed);
+  condition_table_publish(locks);
+  records_every_wait.store(rate_ns == 1, kRelaxed);
+  contention_on.store(rate_ns != 0 || locks, kRelaxed);
 }
 
 bool may_record() { return self.inside == 0 && recording(); }
 
 void begin_wait(Wait& wait, bool is_lock) {
-  if (!start_timing(wait) || !is_lock || !locks_on) return;
+  if (!start_timing(wait) || !is_lock || !is_on(locks_on)) return;
   work_on_sample([&](ThreadBlock* thread) {
     wait.thread = thread;
     publish_wait(thread->lock_wait.wait, wait.object, wait.kind, stack_of_victim(thread, wait),
@@ -193,7 +206,8 @@ void end_wait(Wait& wait, bool waited) {
 Release charge(WatchedLock& entry, const void* lock, uint64_t now) {
   Release release{lock, now, {}, false};
   release.is_charged =
-      charge_release(entry, lock, now, stretch_length.ticks(), random64(), &release.charge);
+      charge_release(entry, lock, now, stretch_ticks(), random64(), &release.charge) &&
+      is_on(locks_on);
   return release;
 }
 

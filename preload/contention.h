@@ -16,9 +16,11 @@ namespace mprof::preload {
 
 // Ready before the first wait is seen.
 void contention_init(uint64_t block_rate_ns, uint32_t mutex_fraction);
+// Other settings, while threads wait and release.
+void contention_set(uint64_t block_rate_ns, uint32_t mutex_fraction);
 // Whether anything is recorded at all; hooks pass through otherwise.
-extern bool contention_on;
-extern bool records_every_wait;  // MPROF_BLOCK_RATE=1
+extern std::atomic<bool> contention_on;
+extern std::atomic<bool> records_every_wait;  // MPROF_BLOCK_RATE=1
 
 // True outside mprof and while there is a dump.
 bool may_record();

@@ -229,6 +229,11 @@ void fill_settings(const format::Settings& settings) {
   header->stack_depth_frames = settings.stack_depth;
   header->unwind = settings.unwind;
   header->mmap_profiled = settings.mmap ? 1 : 0;
+  format::Control& control = header->control;
+  control.heap_rate_bytes.store(settings.heap_rate, std::memory_order_relaxed);
+  control.block_rate_ns.store(settings.block_rate_ns, std::memory_order_relaxed);
+  control.mutex_fraction.store(settings.mutex_fraction, std::memory_order_relaxed);
+  control.cpu_hz.store(settings.cpu_hz, std::memory_order_relaxed);
 }
 
 // The header and every table's first chunk, as one mapping.

@@ -36,7 +36,7 @@ void* counted(void* block, size_t bytes, CallSite site) {
 
 [[gnu::noinline]] int posix_memalign_sampled(void** out, size_t alignment, size_t bytes) {
   const int error = real.posix_memalign(out, alignment, bytes);
-  if (error == 0) on_alloc(*out, bytes, MPROF_CALL_SITE());
+  on_alloc(error == 0 ? *out : nullptr, bytes, MPROF_CALL_SITE());
   return error;
 }
 
@@ -76,11 +76,20 @@ void* move_block(void* old, size_t bytes) {
   return block;
 }
 
-// Either the old block may be sampled or the new one is to be; the countdown has not moved yet.
-[[gnu::noinline]] void* realloc_sampled(void* old, size_t bytes) {
+// The old block may be sampled, or the new one is to be, or both.
+void* move_sampled(void* old, size_t bytes, CallSite site) {
+  const bool due = leaves_piece(bytes);
   void* block = may_be_sampled(old) ? move_block(old, bytes) : real.realloc(old, bytes);
-  if (crosses_sampling_point(bytes)) on_alloc(block, bytes, MPROF_CALL_SITE());
+  if (due) on_alloc(block, bytes, site);
   return block;
+}
+
+[[gnu::noinline]] void* realloc_old_sampled(void* old, size_t bytes) {
+  return move_sampled(old, bytes, MPROF_CALL_SITE());
+}
+
+[[gnu::noinline]] void* realloc_sampled(void* old, size_t bytes) {
+  return counted(real.realloc(old, bytes), bytes, MPROF_CALL_SITE());
 }
 
 [[gnu::always_inline]] inline bool give_back(void* block) {
@@ -92,7 +101,7 @@ void* move_block(void* old, size_t bytes) {
 extern "C" {
 
 MPROF_EXPORT void* malloc(size_t bytes) noexcept {
-  if (crosses_sampling_point(bytes)) [[unlikely]]
+  if (leaves_piece(bytes)) [[unlikely]]
     return malloc_sampled(bytes);
   return real.malloc(bytes);
 }
@@ -119,53 +128,55 @@ MPROF_EXPORT void free_aligned_sized(void* block, size_t alignment, size_t bytes
 
 MPROF_EXPORT void* calloc(size_t count, size_t size) noexcept {
   size_t bytes;  // a product that overflows is the real one's to refuse
-  if (!__builtin_mul_overflow(count, size, &bytes) && crosses_sampling_point(bytes)) [[unlikely]]
+  if (!__builtin_mul_overflow(count, size, &bytes) && leaves_piece(bytes)) [[unlikely]]
     return calloc_sampled(count, size);
   return real.calloc(count, size);
 }
 
 MPROF_EXPORT void* realloc(void* old, size_t bytes) noexcept {
-  if (may_be_sampled(old) || would_cross_sampling_point(bytes)) [[unlikely]]
+  if (may_be_sampled(old)) [[unlikely]]
+    return realloc_old_sampled(old, bytes);
+  if (leaves_piece(bytes)) [[unlikely]]
     return realloc_sampled(old, bytes);
-  take_steps(bytes);
   return real.realloc(old, bytes);
 }
 
 MPROF_EXPORT void* reallocarray(void* old, size_t count, size_t size) noexcept {
   size_t bytes;
   if (__builtin_mul_overflow(count, size, &bytes)) return real.reallocarray(old, count, size);
-  if (may_be_sampled(old) || would_cross_sampling_point(bytes)) [[unlikely]]
+  if (may_be_sampled(old)) [[unlikely]]
+    return realloc_old_sampled(old, bytes);
+  if (leaves_piece(bytes)) [[unlikely]]
     return realloc_sampled(old, bytes);
-  take_steps(bytes);
   return real.reallocarray(old, count, size);
 }
 
 MPROF_EXPORT int posix_memalign(void** out, size_t alignment, size_t bytes) noexcept {
-  if (crosses_sampling_point(bytes)) [[unlikely]]
+  if (leaves_piece(bytes)) [[unlikely]]
     return posix_memalign_sampled(out, alignment, bytes);
   return real.posix_memalign(out, alignment, bytes);
 }
 
 MPROF_EXPORT void* aligned_alloc(size_t alignment, size_t bytes) noexcept {
-  if (crosses_sampling_point(bytes)) [[unlikely]]
+  if (leaves_piece(bytes)) [[unlikely]]
     return aligned_alloc_sampled(alignment, bytes);
   return real.aligned_alloc(alignment, bytes);
 }
 
 MPROF_EXPORT void* memalign(size_t alignment, size_t bytes) noexcept {
-  if (crosses_sampling_point(bytes)) [[unlikely]]
+  if (leaves_piece(bytes)) [[unlikely]]
     return memalign_sampled(alignment, bytes);
   return real.memalign(alignment, bytes);
 }
 
 MPROF_EXPORT void* valloc(size_t bytes) noexcept {
-  if (crosses_sampling_point(bytes)) [[unlikely]]
+  if (leaves_piece(bytes)) [[unlikely]]
     return valloc_sampled(bytes);
   return real.valloc(bytes);
 }
 
 MPROF_EXPORT void* pvalloc(size_t bytes) noexcept {
-  if (crosses_sampling_point(bytes)) [[unlikely]]
+  if (leaves_piece(bytes)) [[unlikely]]
     return pvalloc_sampled(bytes);
   return real.pvalloc(bytes);
 }

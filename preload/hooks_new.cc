@@ -27,7 +27,7 @@ void* forward_new(NewFunction which, CallSite site, size_t bytes, Rest... rest) 
   if (function == nullptr) [[unlikely]]
     return malloc(bytes);
   void* block = reinterpret_cast<void* (*)(size_t, Rest...)>(function)(bytes, rest...);
-  if (is_counted_here(which) && crosses_sampling_point(bytes)) [[unlikely]]
+  if (is_counted_here(which) && leaves_piece(bytes)) [[unlikely]]
     on_alloc(block, bytes, site);
   return block;
 }

@@ -43,7 +43,7 @@ template <class Call, class Overshoot>
                                                      const pthread_mutex_t* mutex, CallSite site,
                                                      Call&& call, int timed_out,
                                                      Overshoot&& overshoot_ns) {
-  if (!contention_on) return call();
+  if (!contention_on.load(std::memory_order_relaxed)) return call();
   if (is_watched(mutex) && is_last_unlock(mutex)) give_up_watched(mutex, site);
   ConditionWait wait;
   wait.wait.kind = WaitKind::kCond;
@@ -80,7 +80,7 @@ template <class Call>
 // glibc keeps the value in the first 32 bits. If it is not 0, the real function hardly ever waits:
 // only if the last one is taken this instant. When every wait is to be seen, it is tried.
 bool is_worth_a_try(sem_t* semaphore) {
-  return records_every_wait ||
+  return records_every_wait.load(std::memory_order_relaxed) ||
          std::atomic_ref(*reinterpret_cast<uint32_t*>(semaphore)).load(std::memory_order_relaxed) ==
              0;
 }

@@ -9,6 +9,7 @@
 #include "format/config.h"
 #include "preload/clock.h"
 #include "preload/contention.h"
+#include "preload/control.h"
 #include "preload/counts.h"
 #include "preload/cpu_sampler.h"
 #include "preload/dump_file.h"
@@ -91,7 +92,7 @@ const char* make_mark() {
 
 // At such rates nearly every block is tracked: few chains would be long ones, and the filter would
 // only cost.
-bool is_exact(uint64_t rate) { return rate != 0 && rate < 4096; }
+bool is_exact(uint64_t rate) { return rate != 0 && rate < format::kLeastChangedHeapRate; }
 uint32_t live_heads(uint64_t rate) { return is_exact(rate) ? 1u << 20 : 1u << 14; }
 
 bool init_tables() {
@@ -129,14 +130,14 @@ void seed() {
 
 // A child that only computes would have no sample by which to make its dump, and so no timer.
 void fork_child() {
-  if (state.load(std::memory_order_relaxed) == State::kOn) ask_again();
+  if (state.load(std::memory_order_relaxed) == State::kOn) look_soon();
 }
 
 void begin_cpu_profile() {
   cpu_begin_in_new_process();
+  note_thread();  // it may be turned on later
   if (settings.cpu_hz == 0) return;
   if (process_number == 1) pthread_atfork(nullptr, nullptr, fork_child);
-  note_thread();
   cpu_set_rate(settings.cpu_hz);
 }
 
@@ -163,7 +164,7 @@ bool start_recording() {
   header->allocator_name = add_string(allocator, static_cast<uint32_t>(strlen(allocator) + 1));
   if (is_exact(settings.heap_rate)) filter_mark_all();
   seed();
-  heap_rate = settings.heap_rate;
+  heap_rate.store(settings.heap_rate, std::memory_order_relaxed);
   contention_init(settings.block_rate_ns, settings.mutex_fraction);
   signals_init();
   signals_publish();
@@ -196,6 +197,7 @@ bool leave_parents_dump() {
   const ErrnoGuard keep_errno;
   abandon_dump();
   forget_threads();
+  forget_control();
   forget_modules();
   filter_clear();
   range_table.forget();

@@ -55,16 +55,16 @@ constexpr size_t kAllocating = static_cast<size_t>(NewFunction::kDelete);
 bool reaches_malloc_hooks(size_t function) {
   constexpr uint64_t kFar = uint64_t{1} << 60;
   constexpr size_t kBytes = 64;
-  const uint64_t before = self.steps_until_sample;
-  self.steps_until_sample = kFar;
+  const uint64_t before = self.steps_until_look;
+  self.steps_until_look = kFar;
   // The first arguments are what each of them takes: size, then alignment or a nothrow tag, then
   // a nothrow tag; more in registers does no harm.
   const bool aligned = function >= static_cast<size_t>(NewFunction::kNewAligned);
   const char tag = 0;
   auto* allocate = reinterpret_cast<void* (*)(size_t, const void*, const void*)>(global[function]);
   void* block = allocate(kBytes, aligned ? reinterpret_cast<const void*>(kBytes) : &tag, &tag);
-  const bool reached = self.steps_until_sample != kFar;
-  self.steps_until_sample = before;
+  const bool reached = self.steps_until_look != kFar;
+  self.steps_until_look = before;
   if (block != nullptr) real.free(block);
   return reached;
 }

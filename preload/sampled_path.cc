@@ -5,6 +5,7 @@
 #include "format/weights.h"
 #include "preload/buckets.h"
 #include "preload/clock.h"
+#include "preload/control.h"
 #include "preload/dump_file.h"
 #include "preload/filter.h"
 #include "preload/lifecycle.h"
@@ -24,7 +25,8 @@ void bump(std::atomic<uint64_t>& own_counter, uint64_t by = 1) {
 
 // With rate 1 every 64th sample is measured, else each.
 bool measure_this(const format::ThreadRow* row) {
-  return heap_rate > 64 || (row->samples.load(std::memory_order_relaxed) & 63) == 0;
+  return heap_rate.load(std::memory_order_relaxed) > 64 ||
+         (row->samples.load(std::memory_order_relaxed) & 63) == 0;
 }
 
 void record_allocation(ThreadBlock* thread, uint32_t bucket, const HeapSample& sample,
@@ -86,10 +88,11 @@ Detached take_out(ThreadBlock* thread, void* block) {
   return out;
 }
 
-void sample_allocation(ThreadBlock* thread, void* block, size_t bytes, CallSite site) {
+void sample_allocation(ThreadBlock* thread, void* block, size_t bytes, uint64_t rate,
+                       CallSite site) {
   const uint64_t epoch = operation_epoch();
   const uint64_t now = ticks();
-  const HeapSample sample{bytes, format::sample_weight(bytes, heap_rate)};
+  const HeapSample sample{bytes, format::sample_weight(bytes, rate)};
   const uint32_t stack = capture_stack(thread, site);
   if (stack == kNoRow) return;
   const uint32_t bucket = find_bucket(format::BucketKind::kHeap, stack, kNoRow, thread->row_number);
@@ -118,6 +121,12 @@ void note_reentry() {
   if (self.inside == Guard::kAtWork) count_lost(Lost::kReentered);
 }
 
+// A handler that comes while the next piece is begun must leave that alone.
+uint64_t sampled_rate_outside(size_t bytes) {
+  const Guard guard(Guard::kAtWork);
+  return sampled_rate(bytes);
+}
+
 // The thread's block when a free can be noted here and now.
 ThreadBlock* own_block_outside() {
   if (self.inside == 0) [[likely]]
@@ -139,18 +148,20 @@ ThreadBlock* block_for_free_of(const void* block) {
 void on_alloc(void* block, size_t bytes, CallSite site) {
   // Below mprof itself nothing may start or end: a handler can have forked in there.
   if (self.inside != 0) {
-    if (heap_rate == 0) return ask_again();
-    if (sample_due(bytes)) note_reentry();
+    if (heap_rate.load(std::memory_order_relaxed) == 0) return look_soon();
+    if (sampled_rate(bytes) != 0) note_reentry();
     return;
   }
-  if (is_off() || (recording() && heap_rate == 0)) return stop_sampling();
-  if (in_arena(block) || !ready_to_sample()) return ask_again();
-  if (!sample_due(bytes) || block == nullptr) return;
+  if (is_off()) return stop_sampling();
+  if (in_arena(block) || !ready_to_sample()) return look_soon();
+  notice_control();
+  const uint64_t rate = sampled_rate_outside(bytes);
+  if (rate == 0 || block == nullptr) return;
   ThreadBlock* thread = own_block();
   if (thread == nullptr) return;
   const Guard guard(Guard::kAtWork);
   const ScopedInside inside(thread);
-  sample_allocation(thread, block, bytes, site);
+  sample_allocation(thread, block, bytes, rate, site);
 }
 
 bool on_free(void* block) {

@@ -6,11 +6,13 @@
 
 #include <atomic>
 
+#include "preload/control.h"
 #include "preload/cpu_sampler.h"
 #include "preload/dump_file.h"
 #include "preload/lifecycle.h"
 #include "preload/low.h"
 #include "preload/real_locks.h"
+#include "preload/sampler.h"
 #include "preload/spin.h"
 #include "preload/stacks.h"
 #include "preload/sys.h"
@@ -79,6 +81,8 @@ void handle(int number, siginfo_t* info, void* context) {
   if (!recording()) return;
   const Registers interrupted = registers_of(context);
   if (is_from_timer(*info)) cpu_tick(*info, interrupted);
+  notice_control();
+  notice_heap_rate();
 }
 
 bool take(int number) {

@@ -47,8 +47,8 @@ struct ThreadBlock {
 
 // Zeroed is valid: the first allocation of a thread then takes the slow path.
 struct ThreadState {
-  uint64_t steps_until_sample;  // weights.h; the only word that an unsampled malloc touches
-  uint64_t random;              // xorshift state; 0 = not seeded
+  uint64_t steps_until_look;  // sampler.h; the only word that an unsampled malloc touches
+  uint64_t random;            // xorshift state; 0 = not seeded
   ThreadBlock* block;
   uint32_t inside;  // Guard::Why, 0 outside mprof
   uint32_t row;     // row + 1 in the thread table of process `process`
@@ -57,8 +57,11 @@ struct ThreadState {
   uintptr_t stack_low;   // known for threads made through the pthread_create hook
   uintptr_t stack_high;
   uintptr_t forwarded_new;  // see real_new.cc
+  // The sampling point lies behind this piece; see sampler.h.
+  uint64_t steps_beyond;
+  uint64_t drawn_rate;  // with which it was drawn; 0: there is none
 };
-static_assert(sizeof(ThreadState) == 64, "TLS comes out of every thread's stack");
+static_assert(sizeof(ThreadState) == 80, "TLS comes out of every thread's stack");
 
 extern __thread ThreadState self MPROF_INITIAL_EXEC;
 

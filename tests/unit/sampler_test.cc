@@ -12,14 +12,22 @@ namespace mprof::preload {
 namespace {
 
 // A thread as it begins its life, with the given seed and rate.
-void begin(uint64_t rate, uint64_t seed) {
-  self.steps_until_sample = 0;
+void begin_thread() {
+  self.steps_until_look = 0;
+  self.steps_beyond = 0;
+  self.drawn_rate = 0;
   self.random = 0;
+}
+
+void begin(uint64_t rate, uint64_t seed) {
+  begin_thread();
   heap_rate = rate;
   seed_sampler(seed);
 }
 
-bool is_sampled(uint64_t size) { return crosses_sampling_point(size) && sample_due(size); }
+// The rate with which a block was sampled, 0 if it was not.
+uint64_t rate_of(uint64_t size) { return leaves_piece(size) ? sampled_rate(size) : 0; }
+bool is_sampled(uint64_t size) { return rate_of(size) != 0; }
 
 struct Sums {
   double objects = 0;
@@ -47,11 +55,11 @@ uint64_t size_of_block(uint64_t i) {
 
 constexpr uint64_t kBlocks = 1000000;
 
-Sums estimate(uint64_t rate, uint64_t blocks) {
+Sums estimate(uint64_t blocks) {
   Sums sums;
   for (uint64_t i = 0; i < blocks; ++i) {
     const uint64_t size = size_of_block(i);
-    if (is_sampled(size)) sums.add(size, format::sample_weight(size, rate));
+    if (const uint64_t rate = rate_of(size)) sums.add(size, format::sample_weight(size, rate));
   }
   return sums;
 }
@@ -66,7 +74,7 @@ TEST_CASE("sampler: a million blocks of mixed sizes are estimated within four st
   const Sums truth = truth_of(kBlocks);
   for (const uint64_t rate : {512ull, 8192ull, 524288ull}) {
     begin(rate, 11);
-    const Sums sums = estimate(rate, kBlocks);
+    const Sums sums = estimate(kBlocks);
     INFO("rate " << rate << ", samples " << sums.samples);
     CHECK(std::fabs(sums.objects - truth.objects) < 4 * std::sqrt(sums.objects_variance));
     CHECK(std::fabs(sums.bytes - truth.bytes) < 4 * std::sqrt(sums.bytes_variance));
@@ -83,7 +91,7 @@ TEST_CASE("sampler: over many runs there is no bias, and the variance that is cl
   double claimed = 0;
   for (int run = 0; run < kRuns; ++run) {
     begin(kRate, 1000 + run);
-    const Sums sums = estimate(kRate, kFew);
+    const Sums sums = estimate(kFew);
     error += sums.objects - truth.objects;
     squares += (sums.objects - truth.objects) * (sums.objects - truth.objects);
     claimed += sums.objects_variance;
@@ -114,43 +122,116 @@ TEST_CASE("sampler: a new thread's first block is sampled no more often than any
   heap_rate = kRate;
   int seen = 0;
   for (int i = 0; i < kThreads; ++i) {
-    self.steps_until_sample = 0;
-    self.random = 0;
+    begin_thread();
     seen += is_sampled(kSize) ? 1 : 0;
   }
   const double p = 1 - std::exp(-(kSize + 1.0) / kRate);
   CHECK(std::fabs(seen - kThreads * p) < 4 * std::sqrt(kThreads * p * (1 - p)));
 }
 
-TEST_CASE("sampler: asking first and stepping then is the same as doing both at once") {
-  begin(4096, 9);
-  (void)is_sampled(1);
-  for (uint64_t i = 0; i < 10000; ++i) {
-    const uint64_t before = self.steps_until_sample;
-    const bool would = would_cross_sampling_point(i % 700);
-    take_steps(i % 700);
-    const uint64_t after = self.steps_until_sample;
-    self.steps_until_sample = before;
-    REQUIRE(crosses_sampling_point(i % 700) == would);
-    REQUIRE(self.steps_until_sample == after);
-    if (would) (void)sample_due(i % 700);
-  }
-}
-
 TEST_CASE("sampler: the largest size there is takes no step") {
   begin(524288, 9);
   (void)is_sampled(1);
-  const uint64_t before = self.steps_until_sample;
-  CHECK_FALSE(crosses_sampling_point(SIZE_MAX));
-  CHECK(self.steps_until_sample == before);
+  const uint64_t before = self.steps_until_look;
+  CHECK_FALSE(leaves_piece(SIZE_MAX));
+  CHECK(self.steps_until_look == before);
 }
 
-TEST_CASE("sampler: stopped means no crossing again, asked again means the next one") {
+TEST_CASE("sampler: stopped means that no allocation takes the slow path again") {
   begin(524288, 9);
   stop_sampling();
-  for (int i = 0; i < 1000; ++i) REQUIRE_FALSE(crosses_sampling_point(uint64_t{1} << 40));
-  ask_again();
-  CHECK(crosses_sampling_point(0));
+  for (int i = 0; i < 1000; ++i) REQUIRE_FALSE(leaves_piece(uint64_t{1} << 40));
+}
+
+TEST_CASE("sampler: looking soon means the next allocation, and does not move the sampling point") {
+  begin(uint64_t{1} << 30, 9);
+  (void)is_sampled(1);
+  const uint64_t left = self.steps_until_look + self.steps_beyond;
+  look_soon();
+  REQUIRE(leaves_piece(0));
+  CHECK(sampled_rate(0) == 0);
+  CHECK(self.steps_until_look + self.steps_beyond == left - 1);
+}
+
+TEST_CASE("sampler: a thread looks once in a mebibyte, at any rate and when it is off") {
+  for (const uint64_t rate : {uint64_t{0}, uint64_t{1} << 20, uint64_t{1} << 40}) {
+    begin(rate, 9);
+    uint64_t looks = 0;
+    for (int i = 0; i < 100 * 1024; ++i) {
+      if (!leaves_piece(1023)) continue;
+      ++looks;
+      (void)sampled_rate(1023);
+    }
+    INFO("rate " << rate);
+    CHECK(looks >= 100);
+    CHECK(looks <= (rate == uint64_t{1} << 20 ? 300 : 101));
+  }
+}
+
+TEST_CASE("sampler: a handler that took steps across the point leaves it where it is") {
+  begin(1 << 20, 9);
+  (void)is_sampled(1);
+  REQUIRE(leaves_piece(kPieceSteps));
+  self.steps_until_look -= 3 * kPieceSteps;  // before the slow half came to draw
+  self.steps_beyond = 0;
+  CHECK(sampled_rate(kPieceSteps) == 1 << 20);
+  CHECK(self.steps_until_look <= kPieceSteps);
+}
+
+// The rate goes through all of these, at blocks that have nothing to do with sampling points; half
+// of the changes are told to the thread at once, as by a signal.
+struct Change {
+  uint64_t at_block;
+  uint64_t rate;
+};
+constexpr Change kChanges[] = {{0, 16384},      {700, 262144}, {1300, 4096},
+                               {2000, 1 << 22}, {3100, 8192},  {3700, 65536}};
+
+Sums estimate_across_changes(uint64_t blocks) {
+  Sums sums;
+  const Change* next = kChanges;
+  for (uint64_t i = 0; i < blocks; ++i) {
+    if (next != std::end(kChanges) && next->at_block == i) {
+      heap_rate = next->rate;
+      if ((next++ - kChanges) % 2 == 1) notice_heap_rate();
+    }
+    const uint64_t size = size_of_block(i);
+    if (const uint64_t rate = rate_of(size)) sums.add(size, format::sample_weight(size, rate));
+  }
+  return sums;
+}
+
+TEST_CASE("sampler: changes of the rate bias nothing") {
+  constexpr int kRuns = 20000;
+  constexpr uint64_t kFew = 4000;
+  const Sums truth = truth_of(kFew);
+  Sums sums;
+  for (int run = 0; run < kRuns; ++run) {
+    begin(kChanges[0].rate, 5000 + run);
+    const Sums one = estimate_across_changes(kFew);
+    sums.objects += one.objects;
+    sums.bytes += one.bytes;
+    sums.objects_variance += one.objects_variance;
+    sums.bytes_variance += one.bytes_variance;
+  }
+  CHECK(std::fabs(sums.objects - kRuns * truth.objects) < 4 * std::sqrt(sums.objects_variance));
+  CHECK(std::fabs(sums.bytes - kRuns * truth.bytes) < 4 * std::sqrt(sums.bytes_variance));
+  // Tight enough to see that a block in which an old point lies must count with the old rate.
+  CHECK(std::sqrt(sums.bytes_variance) < 0.004 * kRuns * truth.bytes);
+}
+
+TEST_CASE("sampler: off records nothing, and on again records from where the thread looks") {
+  begin(4096, 21);
+  (void)estimate(1000);
+  heap_rate = 0;
+  notice_heap_rate();
+  CHECK(estimate(100000).samples == 0);
+  heap_rate = 4096;
+  notice_heap_rate();
+  const Sums truth = truth_of(kBlocks);
+  const Sums sums = estimate(kBlocks);
+  CHECK(std::fabs(sums.bytes - truth.bytes) < 4 * std::sqrt(sums.bytes_variance));
+  CHECK(std::fabs(sums.objects - truth.objects) < 4 * std::sqrt(sums.objects_variance));
 }
 
 std::vector<uint64_t> sampled_blocks(uint64_t seed) {
