@@ -25,6 +25,8 @@ inline uint64_t monotonic_ns() {
 // So many nanoseconds in ticks, by what went by since a moment at which both clocks were read;
 // rough while that is less than some milliseconds ago.
 uint64_t ticks_of_ns(uint64_t ns, uint64_t since_ticks, uint64_t since_ns);
+// The other way.
+uint64_t ns_of_ticks(uint64_t count, uint64_t since_ticks, uint64_t since_ns);
 
 inline uint64_t ticks() { return clock_is_tsc ? __builtin_ia32_rdtsc() : monotonic_ns(); }
 

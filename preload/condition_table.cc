@@ -4,6 +4,7 @@
 #include "preload/dump_file.h"
 #include "preload/low.h"
 #include "preload/spin.h"
+#include "preload/waiting.h"
 
 namespace mprof::preload {
 
@@ -70,7 +71,10 @@ bool is_held(const pthread_mutex_t* mutex) {
 void mark(ConditionNode& node, uint64_t now) {
   node.signal_ticks = now;
   node.mutex_was_held = is_held(node.mutex);
-  if (node.mutex_was_held && publishes_locks.load(std::memory_order_relaxed))
+  if (!node.mutex_was_held) return;
+  if (node.row != nullptr)
+    show_wait(*node.row, format::WaitKind::kCondRelock, node.mutex, node.stack, now);
+  if (publishes_locks.load(std::memory_order_relaxed))
     publish_wait(*node.lock_wait, node.mutex, format::WaitKind::kCondRelock, node.stack, now);
 }
 

@@ -17,6 +17,7 @@
 
 #include <pthread.h>
 
+#include "format/thread_table.h"
 #include "preload/wait_table.h"
 
 namespace mprof::preload {
@@ -27,10 +28,11 @@ struct ConditionNode {
   ConditionNode* previous;
   std::atomic<const void*> condition;  // nullptr: in no slot, nobody else will touch the node
   const pthread_mutex_t* mutex;
-  LockWait* lock_wait;    // the same thread's
-  uint32_t stack;         // of the waiter
-  uint64_t signal_ticks;  // when it was woken; 0 = not yet
-  bool mutex_was_held;    // at that moment, so that it waits for the mutex since then
+  LockWait* lock_wait;     // the same thread's
+  format::ThreadRow* row;  // and its row, which shows the wait; may be nullptr
+  uint32_t stack;          // of the waiter
+  uint64_t signal_ticks;   // when it was woken; 0 = not yet
+  bool mutex_was_held;     // at that moment, so that it waits for the mutex since then
 };
 
 inline constexpr uint32_t kConditionSlots = 1024;

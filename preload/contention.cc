@@ -13,6 +13,7 @@
 #include "preload/lifecycle.h"
 #include "preload/live_index.h"
 #include "preload/modules.h"
+#include "preload/waiting.h"
 
 namespace mprof::preload {
 
@@ -157,6 +158,13 @@ bool start_timing(Wait& wait) {
 
 bool is_timed(const Wait& wait) { return wait.start_ticks != 0 && wait.process == process_number; }
 
+void show(ThreadBlock* thread, const Wait& wait, uint32_t stack) {
+  show_wait(*thread->row, wait.kind, wait.object, stack, wait.start_ticks);
+}
+void hide() {
+  if (self.block != nullptr) hide_wait(*self.block->row);
+}
+
 uint64_t between(uint64_t start, uint64_t end) { return end > start ? end - start : 0; }
 
 uint64_t random64() { return uint64_t{random32()} << 32 | random32(); }
@@ -188,17 +196,23 @@ void contention_set(uint64_t rate_ns, uint32_t mutex_fraction) {
 bool may_record() { return self.inside == 0 && recording(); }
 
 void begin_wait(Wait& wait, bool is_lock) {
-  if (!start_timing(wait) || !is_lock || !is_on(locks_on)) return;
+  if (!start_timing(wait)) return;
+  if (!is_lock || !is_on(locks_on)) {
+    if (ThreadBlock* thread = own_block()) show(thread, wait, kNoRow);
+    return;
+  }
   work_on_sample([&](ThreadBlock* thread) {
     wait.thread = thread;
-    publish_wait(thread->lock_wait.wait, wait.object, wait.kind, stack_of_victim(thread, wait),
-                 wait.start_ticks);
+    const uint32_t stack = stack_of_victim(thread, wait);
+    publish_wait(thread->lock_wait.wait, wait.object, wait.kind, stack, wait.start_ticks);
+    show(thread, wait, stack);
   });
 }
 
 void end_wait(Wait& wait, bool waited) {
   if (!is_timed(wait)) return;
   const uint64_t now = ticks();
+  hide();
   if (wait.thread != nullptr) withdraw_wait(wait.thread->lock_wait.wait);
   if (waited) record_wait(wait, wait.kind, between(wait.start_ticks, now), now);
 }
@@ -235,7 +249,9 @@ void begin_condition_wait(ConditionWait& condition) {
     ConditionNode& node = thread->condition_wait;
     abandon_condition(node);
     node.mutex = condition.mutex;
+    node.row = thread->row;
     node.stack = stack_of_victim(thread, wait);
+    show(thread, wait, node.stack);
     if (enter_condition(node, wait.object)) wait.thread = thread;
   });
 }
@@ -250,6 +266,7 @@ void end_condition_wait(ConditionWait& condition, bool timed_out, uint64_t ns_la
     const uint64_t relocking = leave_condition(wait.thread->condition_wait, timed_out);
     if (relocking > wait.start_ticks && relocking < now) until = relocking;
   }
+  hide();
   if (ns_late > kTimerSlackNs)
     until = now - std::min(to_ticks(ns_late), between(wait.start_ticks, now));
   record_wait(wait, WaitKind::kCond, between(wait.start_ticks, until), now);
@@ -261,7 +278,9 @@ void end_condition_wait(ConditionWait& condition, bool timed_out, uint64_t ns_la
 
 void abandon_condition_wait(void* condition) {
   const Wait& wait = static_cast<ConditionWait*>(condition)->wait;
-  if (!is_timed(wait) || wait.thread == nullptr) return;
+  if (!is_timed(wait)) return;
+  hide();
+  if (wait.thread == nullptr) return;
   const Guard guard(Guard::kAtWork);
   abandon_condition(wait.thread->condition_wait);
 }

@@ -11,6 +11,7 @@
 #include "preload/lock_hook.h"
 #include "preload/low.h"
 #include "preload/real_locks.h"
+#include "preload/waiting.h"
 
 // Of libc's ABI, though no header declares them any more: what pthread_cleanup_push() in C without
 // exceptions is made of costs a setjmp.
@@ -96,14 +97,27 @@ bool take_at_once(sem_t* semaphore) {
   return wait_for_semaphore(semaphore, MPROF_CALL_SITE(),
                             [=] { return real_locks.sem_wait(semaphore); });
 }
+// With a deadline, any signal's handler ends the call.
+template <class Call>
+[[gnu::always_inline]] inline int wait_for_semaphore_parked(sem_t* semaphore, CallSite site,
+                                                            Call&& call) {
+  return wait_for_semaphore(semaphore, site, [&] {
+    const ParkedCall parked = park(site);
+    int result = call();
+    while (result != 0 && errno == EINTR && was_cut(parked)) result = call();
+    unpark(parked);
+    return result;
+  });
+}
 [[gnu::noinline]] int sem_timedwait_busy(sem_t* semaphore, const timespec* deadline) {
-  return wait_for_semaphore(semaphore, MPROF_CALL_SITE(),
-                            [=] { return real_locks.sem_timedwait(semaphore, deadline); });
+  return wait_for_semaphore_parked(semaphore, MPROF_CALL_SITE(),
+                                   [=] { return real_locks.sem_timedwait(semaphore, deadline); });
 }
 [[gnu::noinline]] int sem_clockwait_busy(sem_t* semaphore, clockid_t clock,
                                          const timespec* deadline) {
-  return wait_for_semaphore(semaphore, MPROF_CALL_SITE(),
-                            [=] { return real_locks.sem_clockwait(semaphore, clock, deadline); });
+  return wait_for_semaphore_parked(semaphore, MPROF_CALL_SITE(), [=] {
+    return real_locks.sem_clockwait(semaphore, clock, deadline);
+  });
 }
 
 bool join_has_waited(int error) { return error == 0 || error == ETIMEDOUT; }
@@ -139,6 +153,15 @@ bool is_futex_wait(long operation) {
     case FUTEX_LOCK_PI2: return true;
     default: return false;
   }
+}
+
+// A timed wait for a raw futex may come back early for no reason at all; who calls it knows that.
+long parked_futex(CallSite site, long number, long address, long operation, long c, long d, long e,
+                  long f) {
+  const ParkedCall parked = park(site);
+  const long result = real_locks.syscall(number, address, operation, c, d, e, f);
+  unpark(parked);
+  return result;
 }
 
 // EAGAIN: the word had changed, there was nothing to wait for.
@@ -253,10 +276,11 @@ MPROF_EXPORT int thrd_join(thrd_t thread, int* result) { return thrd_join_runnin
 // Reached from syscall() below, with its arguments where they are.
 [[gnu::visibility("hidden")]] long mprof_futex(long number, long address, long operation, long c,
                                                long d, long e, long f) {
-  const auto call = [=] { return real_locks.syscall(number, address, operation, c, d, e, f); };
-  if (!is_futex_wait(operation)) return call();
-  return timed_wait(WaitKind::kFutex, reinterpret_cast<const void*>(address), MPROF_CALL_SITE(),
-                    false, call, futex_has_waited);
+  if (!is_futex_wait(operation)) return real_locks.syscall(number, address, operation, c, d, e, f);
+  const CallSite site = MPROF_CALL_SITE();
+  const auto call = [=] { return parked_futex(site, number, address, operation, c, d, e, f); };
+  return timed_wait(WaitKind::kFutex, reinterpret_cast<const void*>(address), site, false, call,
+                    futex_has_waited);
 }
 
 // Any other call goes on without a trace: some of them return twice, or on another stack.

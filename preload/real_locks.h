@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// libc's functions for locks, conditions, waits and signals' actions, and syscall(): what the hooks
-// of these forward to.
+// libc's functions for locks, conditions, waits, sleeps and signals' actions, and syscall(): what
+// the hooks of these forward to.
 //
 // Every pointer is valid from the first instruction on: it starts at a stand-in that looks the
 // real function up. pthread_cond_* have two versions on x86-64, of which dlsym may give the one
@@ -9,11 +9,17 @@
 // Threads: any. Signals: safe once resolved. Allocates: no.
 #pragma once
 
+#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include <sys/types.h>
 #include <threads.h>
 #include <time.h>
+
+struct sembuf;  // of <sys/sem.h>
 
 namespace mprof::preload {
 
@@ -70,6 +76,27 @@ namespace mprof::preload {
   X(sighandler_t, sigset, nullptr, int, sighandler_t)                                        \
   X(int, sigignore, nullptr, int)                                                            \
   X(int, siginterrupt, nullptr, int, int)                                                    \
+  X(int, poll, nullptr, pollfd*, nfds_t, int)                                                \
+  X(int, __poll_chk, nullptr, pollfd*, nfds_t, int, size_t)                                  \
+  X(int, ppoll, nullptr, pollfd*, nfds_t, const timespec*, const sigset_t*)                  \
+  X(int, __ppoll_chk, nullptr, pollfd*, nfds_t, const timespec*, const sigset_t*, size_t)    \
+  X(int, select, nullptr, int, fd_set*, fd_set*, fd_set*, timeval*)                          \
+  X(int, pselect, nullptr, int, fd_set*, fd_set*, fd_set*, const timespec*, const sigset_t*) \
+  X(int, epoll_wait, nullptr, int, epoll_event*, int, int)                                   \
+  X(int, epoll_pwait, nullptr, int, epoll_event*, int, int, const sigset_t*)                 \
+  X(int, epoll_pwait2, nullptr, int, epoll_event*, int, const timespec*, const sigset_t*)    \
+  X(int, nanosleep, nullptr, const timespec*, timespec*)                                     \
+  X(int, clock_nanosleep, nullptr, clockid_t, int, const timespec*, timespec*)               \
+  X(int, thrd_sleep, nullptr, const timespec*, timespec*)                                    \
+  X(int, pause, nullptr)                                                                     \
+  X(int, sigsuspend, nullptr, const sigset_t*)                                               \
+  X(int, sigwait, nullptr, const sigset_t*, int*)                                            \
+  X(int, sigwaitinfo, nullptr, const sigset_t*, siginfo_t*)                                  \
+  X(int, sigtimedwait, nullptr, const sigset_t*, siginfo_t*, const timespec*)                \
+  X(ssize_t, msgrcv, nullptr, int, void*, size_t, long, int)                                 \
+  X(int, msgsnd, nullptr, int, const void*, size_t, int)                                     \
+  X(int, semop, nullptr, int, sembuf*, size_t)                                               \
+  X(int, semtimedop, nullptr, int, sembuf*, size_t, const timespec*)                         \
   X(long, syscall, nullptr, long, long, long, long, long, long, long)
 
 struct RealLocks {

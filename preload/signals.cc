@@ -16,6 +16,8 @@
 #include "preload/spin.h"
 #include "preload/stacks.h"
 #include "preload/sys.h"
+#include "preload/thread_stacks.h"
+#include "preload/waiting.h"
 
 namespace mprof::preload {
 namespace {
@@ -79,10 +81,12 @@ void handle(int number, siginfo_t* info, void* context) {
   if (!is_from_timer(*info) && !is_from_controller(*info)) return hand_on(number);
   const ErrnoGuard keep_errno;
   if (!recording()) return;
+  note_cut_call(*static_cast<const ucontext_t*>(context));
   const Registers interrupted = registers_of(context);
   if (is_from_timer(*info)) cpu_tick(*info, interrupted);
   notice_control();
   notice_heap_rate();
+  if (is_asked_for_stack()) answer_stack_request(interrupted);
 }
 
 bool take(int number) {

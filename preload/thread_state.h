@@ -36,6 +36,7 @@ struct ThreadBlock {
   uint32_t wait_site_modules;  // module_epoch()
   uint32_t wait_site_stack;
   uint32_t events;
+  bool call_was_cut;  // see waiting.h
   // The last two walks, and the stack nodes of the last one, outermost first.
   uint32_t current_walk;
   uint32_t walk_module_epoch;

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "preload/waiting.h"
+
+#include <errno.h>
+#include <signal.h>
+
+#include "preload/clock.h"
+#include "preload/control.h"
+#include "preload/dump_file.h"
+#include "preload/lifecycle.h"
+#include "preload/sys.h"
+
+namespace mprof::preload {
+namespace {
+
+bool is_odd(uint64_t number) { return (number & 1) != 0; }
+
+void publish(format::ThreadRow& row, CallSite site) {
+  uint64_t parked = row.parked.load(std::memory_order_relaxed);
+  if (is_odd(parked)) [[unlikely]]  // left behind, or of the call that this handler interrupted
+    row.parked.store(++parked, std::memory_order_relaxed);
+  std::atomic_thread_fence(std::memory_order_release);  // (P)
+  row.parked_pc.store(site.return_address(), std::memory_order_relaxed);
+  row.parked_sp.store(site.callers_sp(), std::memory_order_relaxed);
+  row.parked_fp.store(site.callers_fp(), std::memory_order_relaxed);
+  row.parked.store(parked + 1, std::memory_order_release);  // (P)
+}
+
+// Even already: a handler of the program has parked and left since.
+void withdraw(format::ThreadRow& row) {
+  const uint64_t parked = row.parked.load(std::memory_order_relaxed);
+  if (is_odd(parked)) row.parked.store(parked + 1, std::memory_order_relaxed);
+}
+
+ThreadBlock* block_to_show() { return self.inside == 0 && recording() ? own_block() : nullptr; }
+
+// A fork in between has left the row to the parent.
+bool is_ours(const ParkedCall& parked) {
+  return parked.thread != nullptr && parked.thread == self.block &&
+         parked.thread->process == process_number && recording();
+}
+
+bool is_control_new() {
+  const format::Control& control = header->control;
+  return control.epoch.load(std::memory_order_acquire) !=
+         control.applied_epoch.load(std::memory_order_relaxed);
+}
+
+// A signal of the program's is to be delivered as soon as our handler returns: it, too, ends the
+// call.
+bool has_another_signal(const ucontext_t& interrupted) {
+  uint64_t pending = 0;
+  constexpr long kKernelSetBytes = 8;
+  sys::call(SYS_rt_sigpending, sys::address(&pending), kKernelSetBytes);
+  return (pending & ~interrupted.uc_sigmask.__val[0]) != 0;
+}
+
+}  // namespace
+
+ParkedCall park(CallSite site) {
+  ThreadBlock* thread = block_to_show();
+  if (thread == nullptr) return {nullptr, 0};
+  thread->call_was_cut = false;
+  publish(*thread->row, site);
+  return {thread, ticks()};
+}
+
+ParkedCall park_and_show(format::WaitKind kind, CallSite site) {
+  const ParkedCall parked = park(site);
+  if (parked.thread != nullptr)
+    show_wait(*parked.thread->row, kind, nullptr, format::kNoRow, parked.start_ticks);
+  return parked;
+}
+
+bool was_cut(const ParkedCall& parked) {
+  if (parked.thread == nullptr || !parked.thread->call_was_cut) return false;
+  parked.thread->call_was_cut = false;
+  return true;
+}
+
+uint64_t elapsed_ns(const ParkedCall& parked) {
+  const format::ClockPoint& first = header->clock_first;
+  const uint64_t ns = ns_of_ticks(ticks() - parked.start_ticks, first.ticks, first.monotonic_ns);
+  return ns - ns / 1024;  // the length of a tick is not known that well at the start
+}
+
+void unpark(const ParkedCall& parked) {
+  if (!is_ours(parked)) return;
+  withdraw(*parked.thread->row);
+  if (is_control_new()) [[unlikely]]
+    notice_control();
+}
+
+void unpark_and_hide(const ParkedCall& parked) {
+  if (is_ours(parked)) hide_wait(*parked.thread->row);
+  unpark(parked);
+}
+
+void note_cut_call(const ucontext_t& interrupted) {
+  if (interrupted.uc_mcontext.gregs[REG_RAX] != -EINTR) return;
+  ThreadBlock* thread = self.block;
+  if (thread == nullptr || thread->process != process_number) return;
+  if (!is_odd(thread->row->parked.load(std::memory_order_relaxed))) return;
+  thread->call_was_cut = !has_another_signal(interrupted);
+}
+
+}  // namespace mprof::preload
