@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The count buckets of a dump as block, mutex and threadcreate profiles.
+// The count buckets of a dump as block, mutex, threadcreate and cpu profiles, and as the profiles
+// of the program's own.
 //
-// Estimates Values are sums of weighed events, each with its variance; see estimate.h. Times are
-//           ticks in the dump and nanoseconds here.
+// Estimates Values are sums of weighed events, each with its variance; see estimate.h. Times of
+//           waits are ticks in the dump and nanoseconds here.
 // Cut       None is needed: these totals only grow, and no row depends on another.
 #pragma once
 
@@ -17,9 +18,13 @@
 
 namespace mprof::dumper {
 
+// Those that mprof itself fills.
 inline constexpr format::CountKind kCountKinds[] = {
-    format::CountKind::kBlock, format::CountKind::kMutex, format::CountKind::kThreadCreate};
+    format::CountKind::kBlock, format::CountKind::kMutex, format::CountKind::kThreadCreate,
+    format::CountKind::kCpu};
 [[nodiscard]] const char* view_name(format::CountKind kind);
+// The same, or the name that the program gave.
+[[nodiscard]] std::string profile_name(const Dump& dump, format::CountKind kind);
 // False: a setting turned it off.
 [[nodiscard]] bool is_recorded(const Dump& dump, format::CountKind kind);
 
@@ -35,7 +40,10 @@ struct CountReading {
 
 struct CountSums {
   Estimate count;
-  Estimate delay_ns;
+  Estimate delay_ns;  // kCpu: processor time
+  // Of a profile of the program's own; `count` is what is left.
+  uint64_t added = 0;
+  uint64_t removed = 0;
   uint64_t samples = 0;
   uint64_t longest_ns = 0;
 };

@@ -19,6 +19,7 @@
 #include <sstream>
 
 #include "dumper/count_profile.h"
+#include "dumper/cpu_times.h"
 #include "dumper/dump_reader.h"
 #include "dumper/heap_profile.h"
 #include "dumper/launch.h"
@@ -222,6 +223,11 @@ class ScratchDirectory {
   std::string path_;
 };
 
+std::string cpu_note(const Dump& dump, const CountReading& counts, const std::string& who) {
+  const CpuTimes times = cpu_times(dump, counts);
+  return fmt::format("{}: {} CPU samples; {}", who, times.samples, cpu_lines(times).front());
+}
+
 Findings judge_dump(const std::string& path) {
   Findings out;
   Dump dump = Dump::open(path, Access::kWrite);
@@ -232,6 +238,7 @@ Findings judge_dump(const std::string& path) {
   const CountReading counts = read_counts(dump);
   const uint64_t waits = sum(dump, counts, format::CountKind::kBlock).samples;
   if (waits != 0) note(out, fmt::format("{}: {} waits recorded", who, waits));
+  if (is_recorded(dump, format::CountKind::kCpu)) note(out, cpu_note(dump, counts, who));
   if (sums.alloc_samples == 0 && waits == 0)
     problem(out, fmt::format("{}: a dump but no samples at a rate of {} bytes", who,
                              dump.header().heap_rate_bytes));

@@ -43,8 +43,9 @@ constexpr int kLiveTries = 200;
 constexpr useconds_t kRetryPauseUs = 50;
 
 constexpr std::array<const char*, kTables> kTableNames = {
-    "stack",  "bucket", "count",  "live",    "thread",
-    "module", "label",  "string", "profbuf", "profbuf data"};
+    "stack", "bucket", "count",  "live",    "thread",      "module",
+    "label", "string", "custom", "profbuf", "profbuf data"};
+static_assert(kTableNames.back() != nullptr);
 
 struct FileDescriptor {
   int fd = -1;
@@ -363,9 +364,11 @@ bool is_bucket_kind(uint32_t kind) {
          kind == static_cast<uint32_t>(format::BucketKind::kMmap);
 }
 
-bool is_count_kind(uint32_t kind) {
+bool is_count_kind(uint32_t kind, uint64_t customs) {
+  constexpr auto kFirstCustom = static_cast<uint32_t>(format::CountKind::kFirstCustom);
+  if (kind >= kFirstCustom) return kind - kFirstCustom < customs;
   return kind >= static_cast<uint32_t>(format::CountKind::kBlock) &&
-         kind <= static_cast<uint32_t>(format::CountKind::kThreadCreate);
+         kind <= static_cast<uint32_t>(format::CountKind::kCpu);
 }
 
 }  // namespace
@@ -506,7 +509,7 @@ std::optional<CountCopy> Dump::count(uint32_t number) const {
   if (row == nullptr) return std::nullopt;
   const uint32_t kind = row->kind.load(std::memory_order_acquire);
   if (kind == 0) return std::nullopt;
-  if (!is_count_kind(kind)) {
+  if (!is_count_kind(kind, rows(TableId::kCustoms))) {
     state_->note(fmt::format("count table: row {} is of unknown kind {}", number, kind));
     return std::nullopt;
   }
@@ -539,6 +542,9 @@ std::optional<ThreadCopy> Dump::thread(uint32_t number) const {
   copy.incomplete_stacks = relaxed(row->incomplete_stacks);
   copy.cost_ticks = relaxed(row->cost_ticks);
   copy.cost_measured = relaxed(row->cost_measured);
+  copy.cpu_samples = relaxed(row->cpu_samples);
+  copy.cpu_in_mprof_ns = relaxed(row->cpu_in_mprof_ns);
+  copy.cpu_used_ns = relaxed(row->cpu_used_ns);
   return copy;
 }
 
@@ -562,6 +568,21 @@ std::optional<ModuleCopy> Dump::module(uint32_t number) const {
   else
     copy.build_id_hex = hex(row->build_id, id_bytes);
   return copy;
+}
+
+std::optional<std::string> Dump::custom(uint32_t number) const {
+  const auto* row = state_->row<format::CustomRow>(TableId::kCustoms, number);
+  if (row == nullptr) return std::nullopt;
+  const uint32_t name_bytes = row->name_bytes.load(std::memory_order_acquire);
+  if (name_bytes == 0) return std::nullopt;
+  const uint32_t first = copy_once(row->name);
+  std::string name = text(first, name_bytes);
+  if (name.size() == name_bytes) return name;
+  state_->note(
+      fmt::format("custom table: row {} has a name of {} bytes at {}, which is not in the "
+                  "string table; that profile is left out",
+                  number, name_bytes, first));
+  return std::nullopt;
 }
 
 StackCopy Dump::stack(uint32_t leaf) const {

@@ -90,6 +90,9 @@ struct ThreadCopy {
   uint64_t incomplete_stacks = 0;
   uint64_t cost_ticks = 0;
   uint64_t cost_measured = 0;
+  uint64_t cpu_samples = 0;
+  uint64_t cpu_in_mprof_ns = 0;
+  uint64_t cpu_used_ns = 0;  // 0: not known
 };
 
 struct ModuleCopy {
@@ -168,6 +171,8 @@ class Dump {
   [[nodiscard]] std::optional<CountCopy> count(uint32_t row) const;
   [[nodiscard]] std::optional<ThreadCopy> thread(uint32_t row) const;
   [[nodiscard]] std::optional<ModuleCopy> module(uint32_t row) const;
+  // The name of a profile of the program's own.
+  [[nodiscard]] std::optional<std::string> custom(uint32_t row) const;
   [[nodiscard]] StackCopy stack(uint32_t leaf) const;
   [[nodiscard]] std::vector<LabelCopy> labels(uint32_t set) const;
   [[nodiscard]] std::optional<ProfbufView> profbuf(uint32_t row) const;

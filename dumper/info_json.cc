@@ -4,6 +4,8 @@
 #include <nlohmann/json.hpp>
 
 #include "dumper/count_profile.h"
+#include "dumper/cpu_times.h"
+#include "dumper/custom_profiles.h"
 #include "dumper/profile_comments.h"
 
 namespace mprof::dumper {
@@ -26,6 +28,32 @@ Json waits(const Dump& dump, const CountReading& counts, format::CountKind kind)
           {"contentions", estimate(sums.count)},
           {"delay_ns", estimate(sums.delay_ns)},
           {"longest_ns", sums.longest_ns}};
+}
+
+Json cpu(const Dump& dump, const CountReading& counts) {
+  const CpuTimes times = cpu_times(dump, counts);
+  return {{"recorded", is_recorded(dump, format::CountKind::kCpu)},
+          {"samples", times.samples},
+          {"sampled_ns", times.sampled_ns},
+          {"in_mprof_ns", times.in_mprof_ns},
+          {"dropped_samples", times.dropped},
+          {"threads", times.threads},
+          {"threads_without_timer", times.without_timer},
+          {"used_ns", times.used_ns},
+          {"used_is_whole", times.used_is_whole},
+          {"profiled_ns", times.profiled_ns}};
+}
+
+Json customs(const Dump& dump, const CountReading& counts) {
+  Json all = Json::array();
+  for (const CustomProfile& custom : CustomProfiles(dump).all()) {
+    const CountSums sums = sum(dump, counts, custom.kind);
+    all.push_back({{"name", custom.name},
+                   {"count", static_cast<uint64_t>(sums.count.value)},
+                   {"added", sums.added},
+                   {"removed", sums.removed}});
+  }
+  return all;
 }
 
 Json lost(const Dump& dump) {
@@ -75,6 +103,9 @@ std::string info_json(const Dump& dump, const HeapReading& reading, const Double
       {"block", waits(dump, counts, format::CountKind::kBlock)},
       {"mutex", waits(dump, counts, format::CountKind::kMutex)},
       {"threads_created", threads.samples},
+      {"cpu_hz", dump.header().cpu_hz},
+      {"cpu", cpu(dump, counts)},
+      {"custom_profiles", customs(dump, counts)},
   };
   // File names may hold any bytes.
   return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";

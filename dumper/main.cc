@@ -61,6 +61,7 @@ int run_pprof(const Options& options) {
 }
 
 std::string top_value(const Options& options) {
+  if (options.top_view == View(format::CountKind::kCpu)) return options.samples ? "samples" : "cpu";
   if (std::holds_alternative<format::CountKind>(options.top_view))
     return options.contentions ? "contentions" : "delay";
   const bool allocs = options.top_view == View(HeapView::kAllocs);
@@ -138,10 +139,12 @@ int run_drain(const Options& options) {
 }
 
 // Every process makes a thread: its first.
-bool is_without_samples(const Dump& dump, const Reading& reading) {
+bool is_without_samples(const Reading& reading) {
+  const auto& rows = reading.counts.rows;
   return sum(reading.heap).alloc_samples == 0 &&
-         sum(dump, reading.counts, format::CountKind::kBlock).samples == 0 &&
-         sum(dump, reading.counts, format::CountKind::kMutex).samples == 0;
+         std::all_of(rows.begin(), rows.end(), [](const CountRowReading& row) {
+           return row.copy.kind == format::CountKind::kThreadCreate || row.copy.totals.count == 0;
+         });
 }
 
 // What `mprof run` says at the end. A build has thousands of processes; each one that was sampled
@@ -157,7 +160,7 @@ class RunReport {
   void add(const std::string& path, bool always) {
     Dump dump = Dump::open(path, Access::kWrite);
     const Reading reading = read_whole(dump);
-    if (!always && is_without_samples(dump, reading) && dump.damage().empty()) {
+    if (!always && is_without_samples(reading) && dump.damage().empty()) {
       ++without_samples_;
       return;
     }
@@ -176,8 +179,8 @@ class RunReport {
                  reported_ - kMaxReported);
     if (without_samples_ != 0)
       fmt::print(stderr,
-                 "{} processes allocated and waited too little to be sampled; they left dumps and "
-                 "no profiles\n",
+                 "{} processes allocated, waited and computed too little to be sampled; they left "
+                 "dumps and no profiles\n",
                  without_samples_);
   }
 

@@ -33,6 +33,7 @@ struct Raw {
   bool allocs = false;
   bool mutex = false;
   bool block = false;
+  bool cpu = false;
   bool no_drain = false;
   bool no_run = false;
   std::map<std::string, std::string> settings;  // by variable
@@ -75,8 +76,8 @@ void add_symbol_options(CLI::App* app, Raw& raw) {
 
 void add_output_options(CLI::App* app, Options& options, Raw& raw) {
   app->add_option("-p,--profile", raw.views,
-                  "heap, allocs, peak, block, mutex, threadcreate; separated by commas; default "
-                  "all that were recorded");
+                  "heap, allocs, peak, block, mutex, threadcreate, cpu, or profiles of the "
+                  "program's own; separated by commas; default all that were recorded");
   app->add_option("-o,--output", options.directory, "directory of what is written");
   add_symbol_options(app, raw);
 }
@@ -127,8 +128,9 @@ void add_pprof(CLI::App& app, Options& options, Raw& raw) {
 }
 
 void add_top(CLI::App& app, Options& options, Raw& raw) {
-  CLI::App* top = add_command(app, "top", "the functions that memory or waiting time is spent in",
-                              options, Command::kTop);
+  CLI::App* top =
+      add_command(app, "top", "the functions that memory, waiting or processor time is spent in",
+                  options, Command::kTop);
   add_dump(top, options)->expected(1);
   top->add_option("--sort", raw.sort, "flat or cum")->capture_default_str();
   top->add_option("-n", options.rows, "rows to show, 0 for all")->capture_default_str();
@@ -136,9 +138,11 @@ void add_top(CLI::App& app, Options& options, Raw& raw) {
   top->add_flag("--allocs", raw.allocs, "all that was allocated, freed since or not");
   top->add_flag("--mutex", raw.mutex, "who kept others waiting for a lock, and for how long");
   top->add_flag("--block", raw.block, "who waited, and for how long");
+  top->add_flag("--cpu", raw.cpu, "who used the processor, and for how long");
   top->add_flag("--objects", options.objects, "count blocks in place of bytes");
   top->add_flag("--contentions", options.contentions,
                 "with --mutex and --block: count them in place of their time");
+  top->add_flag("--samples", options.samples, "with --cpu: samples in place of time");
   add_symbol_options(top, raw);
   add_window(top, raw);
 }
@@ -179,8 +183,8 @@ void add_reports(CLI::App& app, Options& options, Raw& raw) {
 }
 
 std::unique_ptr<CLI::App> make_app(Options& options, Raw& raw) {
-  auto app =
-      std::make_unique<CLI::App>("mprof: heap and contention profiles of any program", "mprof");
+  auto app = std::make_unique<CLI::App>("mprof: heap, contention and CPU profiles of any program",
+                                        "mprof");
   app->set_version_flag("--version", "mprof " MPROF_VERSION);
   app->require_subcommand(1);
   add_run(*app, options, raw);
@@ -217,19 +221,23 @@ TopSort parse_sort(const std::string& word) {
 }
 
 void check_top(Options& options, const Raw& raw) {
-  if (raw.peak + raw.allocs + raw.mutex + raw.block > 1)
-    throw UsageError("--peak, --allocs, --mutex and --block: only one of them");
+  if (raw.peak + raw.allocs + raw.mutex + raw.block + raw.cpu > 1)
+    throw UsageError("--peak, --allocs, --mutex, --block and --cpu: only one of them");
   if (raw.peak) options.top_view = HeapView::kPeak;
   if (raw.allocs) options.top_view = HeapView::kAllocs;
   if (raw.mutex) options.top_view = format::CountKind::kMutex;
   if (raw.block) options.top_view = format::CountKind::kBlock;
+  if (raw.cpu) options.top_view = format::CountKind::kCpu;
   const bool of_waits = raw.mutex || raw.block;
   if (options.objects && of_waits)
     throw UsageError(
         "--objects: a wait has no blocks; accepted with --mutex and --block is "
         "--contentions");
+  if (options.objects && raw.cpu)
+    throw UsageError("--objects: processor time has no blocks; accepted with --cpu is --samples");
   if (options.contentions && !of_waits)
     throw UsageError("--contentions: accepted with --mutex or --block");
+  if (options.samples && !raw.cpu) throw UsageError("--samples: accepted with --cpu");
 }
 
 void check_values(Options& options, const Raw& raw) {
@@ -246,7 +254,7 @@ void check_values(Options& options, const Raw& raw) {
   if (raw.peak && (options.from || options.to))
     throw UsageError(
         "--peak: a part of the time has no peak; accepted with --from and --to are --allocs, "
-        "--mutex and --block");
+        "--mutex, --block and --cpu");
 }
 
 bool takes_program(const std::string& command) { return command == "run" || command == "doctor"; }

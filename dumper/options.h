@@ -56,6 +56,7 @@ struct Options {
   View top_view = HeapView::kHeap;
   bool objects = false;      // top: blocks in place of bytes
   bool contentions = false;  // top: contentions in place of their time
+  bool samples = false;      // top: samples in place of processor time
   std::optional<TimePoint> from;
   std::optional<TimePoint> to;
 };

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "dumper/custom_profiles.h"
 #include "dumper/report_top.h"
 #include "format/config.h"
 
@@ -69,8 +70,12 @@ std::string totals_line(const HeapReading& reading, HeapView view) {
 
 std::string totals_line(const Dump& dump, const CountReading& reading, format::CountKind kind) {
   const CountSums sums = sum(dump, reading, kind);
+  if (is_custom(kind)) return "total: " + contents_text(sums);
   if (kind == format::CountKind::kThreadCreate)
     return fmt::format("total: {} threads", estimate_text(sums.count, "count"));
+  if (kind == format::CountKind::kCpu)
+    return fmt::format("total: {} samples that stand for {} of processor time", sums.samples,
+                       duration_text(sums.delay_ns));
   return fmt::format(
       "totals with standard error: {} contentions, {} of delay; {} events recorded, the longest {}",
       estimate_text(sums.count, "count"), duration_text(sums.delay_ns), sums.samples,
@@ -100,7 +105,16 @@ void add_losses(const Dump& dump, std::vector<std::string>& lines) {
   for (const std::string& line : dump.damage()) lines.push_back("damage: " + line);
 }
 
-std::vector<std::string> first_lines(const Dump& dump, const char* view) {
+const char* window_meaning(format::CountKind kind) {
+  if (kind == format::CountKind::kCpu)
+    return "; time in mprof itself and of samples that were dropped is known of the whole run "
+           "only, "
+           "so it is left out";
+  if (is_custom(kind)) return "; what was added or removed in it";
+  return "; a wait counts, whole, where it ended";
+}
+
+std::vector<std::string> first_lines(const Dump& dump, const std::string& view) {
   return {fmt::format("mprof {} profile of process {}, started {}", view, dump.header().pid,
                       time_text(dump.header().realtime_start_ns)),
           "command line: " + command_text(dump.command_line())};
@@ -125,8 +139,31 @@ std::string mutex_fraction_text(uint32_t fraction) {
       duration_text(static_cast<double>(fraction) * format::kMutexFractionNs), fraction);
 }
 
+std::string ns_text(uint64_t ns) { return duration_text(static_cast<double>(ns)); }
+
+std::string used_text(const CpuTimes& times) {
+  if (times.used_is_whole) return fmt::format("the process used {}", ns_text(times.used_ns));
+  return fmt::format("threads that ended used {}, of the others it is not known",
+                     ns_text(times.used_ns));
+}
+
+std::string cpu_rate_text(const Dump& dump) {
+  const uint32_t hz = dump.header().cpu_hz;
+  if (hz != 0)
+    return fmt::format(
+        "a sample of each thread after every {} of its processor time (MPROF_CPU_HZ={}); what was "
+        "seen in n samples is known to about the square root of n samples",
+        duration_text(1e9 / hz), hz);
+  if (is_recorded(dump, format::CountKind::kCpu))
+    return "CPU sampling is off now; it was on before";
+  return "CPU samples were not taken (MPROF_CPU_HZ=0)";
+}
+
 std::string loss_line(format::Lost reason, uint64_t count) {
   const char* name = format::kLostNames[static_cast<size_t>(reason)];
+  if (reason == format::Lost::kNoCpuTimer)
+    return fmt::format("{} threads had no CPU timer: none of their processor time was sampled",
+                       count);
   if (reason == format::Lost::kNoProfbuf)
     return fmt::format("{} events are in the totals and not in the events over time ({})", count,
                        name);
@@ -194,9 +231,24 @@ std::string rate_text(const Dump& dump, format::CountKind kind) {
   switch (kind) {
     case format::CountKind::kBlock: return block_rate_text(dump.header().block_rate_ns);
     case format::CountKind::kMutex: return mutex_fraction_text(dump.header().mutex_fraction);
-    case format::CountKind::kThreadCreate: break;
+    case format::CountKind::kCpu: return cpu_rate_text(dump);
+    case format::CountKind::kThreadCreate: return "every thread was recorded: values are exact";
+    default: return "the program itself added and removed: values are exact";
   }
-  return "every thread was recorded: values are exact";
+}
+
+std::string contents_text(const CountSums& sums) {
+  return fmt::format("{:.0f} now: {} added, {} removed", sums.count.value, sums.added,
+                     sums.removed);
+}
+
+std::vector<std::string> cpu_lines(const CpuTimes& times) {
+  std::string line = fmt::format("processor time: {} sampled", ns_text(times.all_sampled_ns()));
+  if (times.in_mprof_ns != 0)
+    line += fmt::format(", {} of it in mprof itself", ns_text(times.in_mprof_ns));
+  return {line + "; " + used_text(times),
+          fmt::format("the profile was on for {}; samples of {} threads",
+                      ns_text(times.profiled_ns), times.threads)};
 }
 
 std::string command_text(const std::vector<std::string>& arguments) {
@@ -242,13 +294,15 @@ std::vector<std::string> comments_for(const Dump& dump, const HeapReading& readi
 
 std::vector<std::string> comments_for(const Dump& dump, const CountReading& reading,
                                       format::CountKind kind) {
-  std::vector<std::string> lines = first_lines(dump, view_name(kind));
+  std::vector<std::string> lines = first_lines(dump, profile_name(dump, kind));
   lines.push_back(rate_text(dump, kind));
   lines.push_back(totals_line(dump, reading, kind));
   lines.push_back(stack_line(dump, reading, kind));
   if (!dump.clock().calibrated())
     lines.push_back("the rate of the clock is unknown: delays are cycles, shown as nanoseconds");
-  if (!reading.window.empty()) lines.push_back(reading.window);
+  if (kind == format::CountKind::kCpu && reading.window.empty())
+    for (std::string& line : cpu_lines(cpu_times(dump, reading))) lines.push_back(std::move(line));
+  if (!reading.window.empty()) lines.push_back(reading.window + window_meaning(kind));
   add_losses(dump, lines);
   return lines;
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "dumper/count_profile.h"
+#include "dumper/cpu_times.h"
 #include "dumper/heap_profile.h"
 
 namespace mprof::dumper {
@@ -20,6 +21,10 @@ namespace mprof::dumper {
 [[nodiscard]] std::string duration_text(const Estimate& ns);
 // What the settings of a count profile mean for its values.
 [[nodiscard]] std::string rate_text(const Dump& dump, format::CountKind kind);
+// How much processor time was sampled, of how much that was used; and for how long.
+[[nodiscard]] std::vector<std::string> cpu_lines(const CpuTimes& times);
+// "3 now: 5 added, 2 removed".
+[[nodiscard]] std::string contents_text(const CountSums& sums);
 // Arguments as one line a shell would take, control characters replaced.
 [[nodiscard]] std::string command_text(const std::vector<std::string>& arguments);
 // "3.2 s", "2 min 5 s".

@@ -7,9 +7,12 @@
 #include <utility>
 
 #include "dumper/count_profile.h"
+#include "dumper/cpu_times.h"
+#include "dumper/custom_profiles.h"
 #include "dumper/doctor.h"
 #include "dumper/profile_comments.h"
 #include "dumper/report_top.h"
+#include "dumper/terminal_text.h"
 
 namespace mprof::dumper {
 namespace {
@@ -110,6 +113,24 @@ void add_waits(const Dump& dump, const CountReading& counts, Sheet& sheet) {
   sheet.line("threads made", estimate_text(threads.count, "count"));
 }
 
+void add_cpu(const Dump& dump, const CountReading& counts, Sheet& sheet) {
+  const auto kind = format::CountKind::kCpu;
+  sheet.line("processor time", rate_text(dump, kind));
+  if (!is_recorded(dump, kind)) return;
+  const CpuTimes times = cpu_times(dump, counts);
+  sheet.more(fmt::format("{} samples with a stack, {} dropped", times.samples, times.dropped));
+  for (const std::string& line : cpu_lines(times)) sheet.more(line);
+}
+
+void add_customs(const Dump& dump, const CountReading& counts, Sheet& sheet) {
+  std::string label = "program's own";
+  for (const CustomProfile& custom : CustomProfiles(dump).all()) {
+    sheet.line(label, fmt::format("{}: {}", printable(custom.name),
+                                  contents_text(sum(dump, counts, custom.kind))));
+    label.clear();
+  }
+}
+
 std::string share(uint64_t part, uint64_t whole) {
   if (whole == 0) return fmt::format("{}", part);
   return fmt::format("{} ({:.2f}%)", part,
@@ -198,7 +219,8 @@ void add_tables(const Dump& dump, Sheet& sheet) {
       {TableId::kStackNodes, "stack frames"}, {TableId::kBuckets, "call stacks"},
       {TableId::kCounts, "waits, threads"},   {TableId::kLive, "live blocks"},
       {TableId::kThreads, "threads"},         {TableId::kModules, "modules"},
-      {TableId::kLabels, "labels"},           {TableId::kProfbufs, "event buffers"}};
+      {TableId::kLabels, "labels"},           {TableId::kCustoms, "own profiles"},
+      {TableId::kProfbufs, "event buffers"}};
   std::string label = "tables";
   for (const auto& [table, name] : kShown) {
     sheet.line(label, fmt::format("{:<14} {} rows used, room for {}", name, dump.rows(table),
@@ -232,6 +254,8 @@ std::string report_info(const Dump& dump, const HeapReading& reading,
   add_sums(dump, reading, sheet);
   add_hints(dump, reading, sheet);
   add_waits(dump, counts, sheet);
+  add_cpu(dump, counts, sheet);
+  add_customs(dump, counts, sheet);
   add_losses(dump, reading, double_entry, sheet);
   add_cost(dump, threads, sheet);
   add_threads(threads, sheet);
@@ -243,14 +267,20 @@ std::string report_info(const Dump& dump, const HeapReading& reading,
 namespace {
 
 // Nothing for a program that waited for nobody.
-std::string contention_summary(const Dump& dump) {
-  const CountReading counts = read_counts(dump);
+std::string contention_summary(const Dump& dump, const CountReading& counts) {
   const CountSums waits = sum(dump, counts, format::CountKind::kBlock);
   const CountSums stretches = sum(dump, counts, format::CountKind::kMutex);
   if (waits.samples == 0 && stretches.samples == 0) return "";
   return fmt::format("  waited {} in {} waits; somebody waited for a lock {} in {} contentions\n",
                      duration_text(waits.delay_ns), estimate_text(waits.count, "count"),
                      duration_text(stretches.delay_ns), estimate_text(stretches.count, "count"));
+}
+
+// Nothing if the profile was never on.
+std::string cpu_summary(const Dump& dump, const CountReading& counts) {
+  if (!is_recorded(dump, format::CountKind::kCpu)) return "";
+  const CpuTimes times = cpu_times(dump, counts);
+  return fmt::format("  {} samples; {}\n", times.samples, cpu_lines(times).front());
 }
 
 }  // namespace
@@ -264,7 +294,8 @@ std::string report_summary(const Dump& dump, const HeapReading& reading, const P
       estimate_text(sums.alloc_objects, "count"),
       running ? "still running, in use now" : "in use at the end",
       estimate_text(sums.live_bytes, "bytes"), estimate_text(sums.peak_bytes, "bytes"));
-  text += contention_summary(dump);
+  const CountReading counts = read_counts(dump);
+  text += contention_summary(dump, counts) + cpu_summary(dump, counts);
   TopOptions options;
   options.value_type = "alloc_space";
   const TopReport top = compute_top(allocs, options);

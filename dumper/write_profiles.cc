@@ -82,28 +82,39 @@ std::string as_text(Profile profile, HeapView) {
   return encode_text(profile, TextKind::kHeap);
 }
 
+// Go has no text form of a CPU profile; that of counts has one column.
+Profile samples_only(Profile profile) {
+  profile.types.resize(1);
+  for (Sample& sample : profile.samples) sample.values.resize(1);
+  return profile;
+}
+
 std::string as_text(const Profile& profile, format::CountKind kind) {
   switch (kind) {
     case format::CountKind::kBlock: return encode_text(profile, TextKind::kContention);
     case format::CountKind::kMutex: return encode_text(profile, TextKind::kMutex);
-    case format::CountKind::kThreadCreate: break;
+    case format::CountKind::kCpu: return encode_text(samples_only(profile), TextKind::kCount);
+    default: return encode_text(profile, TextKind::kCount);
   }
+}
+
+std::string as_text(const Profile& profile, const CustomView&) {
   return encode_text(profile, TextKind::kCount);
 }
 
-std::string write_view(const Profile& profile, const std::string& base, View view, bool text) {
-  const std::string path = fmt::format("{}.{}.{}", base, view_name(view), text ? "txt" : "pb.gz");
-  write_file(path, text ? std::visit([&](auto one) { return as_text(profile, one); }, view)
+std::string write_view(const Profile& profile, const std::string& base, const View& view,
+                       bool text) {
+  const std::string path = fmt::format("{}.{}.{}", base, file_word(view), text ? "txt" : "pb.gz");
+  write_file(path, text ? std::visit([&](const auto& one) { return as_text(profile, one); }, view)
                         : encode_pprof(profile));
   return path;
 }
 
-// `meaning`: what it is that the window has of something that takes time.
-std::string window_text(const WindowProfile& profile, int64_t end_ns, const char* meaning) {
+std::string window_text(const WindowProfile& profile, int64_t end_ns) {
   const int64_t to = std::min(profile.window.to_ns, end_ns);
-  std::string text = fmt::format("events from {} to {} after the start only; {}",
+  std::string text = fmt::format("events from {} to {} after the start only",
                                  duration_text(static_cast<double>(profile.window.from_ns)),
-                                 duration_text(static_cast<double>(to)), meaning);
+                                 duration_text(static_cast<double>(to)));
   if (profile.health.lost() != 0)
     text +=
         fmt::format("; {} events were dropped before they could be kept", profile.health.lost());
@@ -117,13 +128,13 @@ void keep_window(const WindowProfile& window, int64_t end_ns, HeapReading& readi
     bucket.peak = {};
   }
   reading.window =
-      window_text(window, end_ns, "in use means allocated in this window and not freed in it");
+      window_text(window, end_ns) + "; in use means allocated in this window and not freed in it";
 }
 
 void keep_window(const WindowProfile& window, int64_t end_ns, CountReading& reading) {
   for (auto& [row, copy] : reading.rows)
     copy.totals = row < window.counts.size() ? window.counts[row] : format::CountTotals{};
-  reading.window = window_text(window, end_ns, "a wait counts, whole, where it ended");
+  reading.window = window_text(window, end_ns);
 }
 
 }  // namespace
@@ -151,9 +162,12 @@ Reading read_wanted(Dump& dump, const std::optional<TimePoint>& from,
   return reading;
 }
 
-PlacedProfile make_profile(const Dump& dump, const Reading& reading, View view, LabelNames& names) {
+PlacedProfile make_profile(const Dump& dump, const Reading& reading, const View& view,
+                           LabelNames& names) {
   if (const auto* heap = std::get_if<HeapView>(&view))
     return make_profile(dump, reading.heap, *heap);
+  if (const auto* custom = std::get_if<CustomView>(&view))
+    return make_profile(dump, reading.counts, find_custom(dump, custom->name).kind, names);
   return make_profile(dump, reading.counts, std::get<format::CountKind>(view), names);
 }
 
@@ -163,7 +177,9 @@ std::vector<std::string> write_profiles(const Dump& dump, const Reading& reading
   const bool in_part = !reading.heap.window.empty();
   LabelNames names(dump, symbolizer, options.detail);
   std::vector<std::string> paths;
-  for (const View view : options.views.empty() ? recorded_views(dump, in_part) : options.views) {
+  const std::vector<View> views =
+      options.views.empty() ? recorded_views(dump, in_part) : resolve(dump, options.views);
+  for (const View& view : views) {
     if (view == View(HeapView::kPeak) && in_part)
       throw std::runtime_error(
           "-p peak: a part of the time has no peak; accepted with --from and --to are all others");

@@ -31,7 +31,7 @@ struct Reading {
 [[nodiscard]] Reading read_wanted(Dump& dump, const std::optional<TimePoint>& from,
                                   const std::optional<TimePoint>& to);
 
-[[nodiscard]] PlacedProfile make_profile(const Dump& dump, const Reading& reading, View view,
+[[nodiscard]] PlacedProfile make_profile(const Dump& dump, const Reading& reading, const View& view,
                                          LabelNames& names);
 
 // Writes them and gives the names. One symbolizer serves many dumps: it knows files, not processes.

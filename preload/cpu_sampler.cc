@@ -160,7 +160,10 @@ void cpu_begin_in_new_process() {
   used_on_ns = 0;
 }
 
-void cpu_thread_begins(ThreadRow& row) { sync_timer(row); }
+// Only once: another start would draw another first expiry, and samples come too often.
+void cpu_thread_begins(ThreadRow& row) {
+  if (row.cpu_timer.load(std::memory_order_relaxed) == kNone) sync_timer(row);
+}
 
 void cpu_thread_ends(ThreadRow& row) {
   uint32_t timer = kBusy;

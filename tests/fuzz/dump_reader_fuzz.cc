@@ -19,12 +19,25 @@
 #include "dumper/dump_reader.h"
 #include "dumper/encode_pprof.h"
 #include "dumper/heap_profile.h"
+#include "dumper/info_json.h"
 #include "dumper/report_info.h"
+#include "dumper/write_profiles.h"
 #include "tests/unit/dump_image.h"
 
 namespace {
 
 using namespace mprof::dumper;  // NOLINT: a test of that namespace
+
+void use_counts(const Dump& dump) {
+  Symbolizer symbolizer(SymbolOptions{SymbolDetail::kNone, false, {}, {}});
+  LabelNames names(dump, symbolizer, SymbolDetail::kNone);
+  const Reading reading{{}, read_counts(dump)};
+  for (const View& view : recorded_views(dump, false))
+    if (!std::holds_alternative<HeapView>(view) &&
+        (encode_pprof(make_profile(dump, reading, view, names).profile).empty() ||
+         file_word(view).find('/') != std::string::npos))
+      abort();
+}
 
 void use(int fd) {
   try {
@@ -32,8 +45,10 @@ void use(int fd) {
     const HeapReading reading = read_heap(dump);
     for (const HeapView view : kHeapViews)
       if (encode_pprof(make_profile(dump, reading, view).profile).empty()) abort();
+    use_counts(dump);
     const DoubleEntry books = check_double_entry(dump);
     if (report_info(dump, reading, books.line(dump.clock())).empty()) abort();
+    if (info_json(dump, reading, books).empty()) abort();
   } catch (const DumpError&) {
     return;  // the header is beyond use, and the message says so
   }

@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dumper/count_profile.h"
 
-#include <algorithm>
 #include <cmath>
-#include <optional>
 #include <random>
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -14,10 +11,9 @@
 #include "dumper/decode_pprof.h"
 #include "dumper/info_json.h"
 #include "dumper/report_info.h"
-#include "dumper/write_profiles.h"
 #include "tests/unit/catch.h"
+#include "tests/unit/count_profiles.h"
 #include "tests/unit/dump_image.h"
-#include "tests/unit/pprof_tool.h"
 #include "tests/unit/small_dump.h"
 
 namespace {
@@ -27,56 +23,22 @@ using namespace mprof::dumper;  // NOLINT: the same
 using format::CountKind;
 using format::kNoRow;
 using format::kWeightOne;
+using test::kMs;
+using test::label_of;
+using test::leaf_name;
+using test::Names;
+using test::near;
+using test::open;
+using test::pprof_output;
+using test::profile_of;
+using test::some_comment;
+using test::total;
+using test::totals_by_pprof;
+using test::write_one;
 using testing::count_totals;
 using testing::DumpImage;
 using testing::SmallDump;
 using testing::TempDir;
-
-constexpr uint64_t kMs = 1'000'000;
-
-// Without files: names are places, the same on every machine.
-struct Names {
-  explicit Names(const Dump& dump)
-      : symbolizer(SymbolOptions{SymbolDetail::kNone, false, {}, {}}),
-        labels(dump, symbolizer, SymbolDetail::kNone) {}
-  Symbolizer symbolizer;
-  LabelNames labels;
-};
-
-Dump open(const DumpImage& image) { return Dump::from_fd(image.duplicate(), "image", false); }
-
-Profile profile_of(const Dump& dump, CountKind kind) {
-  Names names(dump);
-  return make_profile(dump, read_counts(dump), kind, names.labels).profile;
-}
-
-Profile profile_of(const DumpImage& image, CountKind kind) { return profile_of(open(image), kind); }
-
-int64_t total(const Profile& profile, size_t value) {
-  int64_t all = 0;
-  for (const Sample& sample : profile.samples) all += sample.values[value];
-  return all;
-}
-
-std::optional<std::string> label_of(const Sample& sample, const std::string& key) {
-  for (const Label& label : sample.labels)
-    if (label.key == key) return label.str;
-  return std::nullopt;
-}
-
-std::string leaf_name(const Profile& profile, const Sample& sample) {
-  const Location& leaf = profile.locations[sample.locations.front()];
-  return leaf.lines.empty() ? "" : profile.functions[leaf.lines.front().function].name;
-}
-
-bool some_comment(const Profile& profile, const std::string& part) {
-  return std::any_of(profile.comments.begin(), profile.comments.end(),
-                     [&](const std::string& c) { return test::contains(c, part); });
-}
-
-bool near(double value, double expected) {
-  return std::abs(value - expected) <= 1e-6 * std::abs(expected);
-}
 
 // Three stacks that wait and release, two that make threads.
 void fill(DumpImage& image) {
@@ -93,41 +55,6 @@ void fill(DumpImage& image) {
   image.add_count(CountKind::kThreadCreate, kNoRow, count_totals(1, 0));
   image.add_count(CountKind::kThreadCreate, worker, count_totals(4, 0),
                   image.add_address_label("start", 0x11301, program, kNoRow));
-}
-
-std::string write_one(const DumpImage& image, CountKind kind, bool text) {
-  const test::ScratchFolder folder;
-  Dump dump = open(image);
-  Symbolizer symbolizer(SymbolOptions{SymbolDetail::kNone, false, {}, {}});
-  const OutputOptions options{{kind}, folder.file("."), text, SymbolDetail::kNone};
-  const auto paths = write_profiles(dump, read_whole(dump), options, symbolizer);
-  REQUIRE(paths.size() == 1);
-  return test::read_file(paths.front());
-}
-
-// What pprof says about a file, which it must accept without a word on stderr. The program of these
-// tests is on no disk.
-std::string pprof_output(const std::string& options, const std::string& bytes) {
-  const test::ToolOutput result = test::pprof("-symbolize=none " + options, bytes);
-  INFO(result.out << result.err);
-  CHECK(result.exit_code == 0);
-  CHECK(result.err == "");
-  return result.out;
-}
-
-// Sums over pprof's own list of samples, "  3  300000000: 1 2   ".
-std::vector<int64_t> totals_by_pprof(const std::string& bytes, size_t values) {
-  std::vector<int64_t> sums(values);
-  const auto lines = test::lines_of(pprof_output("-raw", bytes));
-  auto line = std::find(lines.begin(), lines.end(), "Samples:");
-  for (; line != lines.end() && *line != "Locations"; ++line) {
-    std::stringstream in(*line);
-    std::vector<int64_t> row(values);
-    for (int64_t& value : row) in >> value;
-    if (in.get() != ':') continue;
-    for (size_t i = 0; i < values; ++i) sums[i] += row[i];
-  }
-  return sums;
 }
 
 }  // namespace
@@ -262,7 +189,7 @@ TEST_CASE("count_profile: what was not recorded is written only when it is asked
   DumpImage image;
   const auto names_of = [&](bool part_of_the_time) {
     std::string names;
-    for (const View view : recorded_views(open(image), part_of_the_time))
+    for (const View& view : recorded_views(open(image), part_of_the_time))
       names += std::string(names.empty() ? "" : ",") + view_name(view);
     return names;
   };

@@ -164,6 +164,16 @@ class DumpImage {
     thread.tid.store(tid, std::memory_order_release);
     return number;
   }
+  uint32_t add_custom(std::string_view name) {
+    const uint32_t number = claim(format::TableId::kCustoms);
+    auto& custom = custom_at(number);
+    custom.name = add_string(name);
+    custom.name_bytes.store(static_cast<uint32_t>(name.size()), std::memory_order_release);
+    return number;
+  }
+  [[nodiscard]] format::CustomRow& custom_at(uint32_t number) {
+    return row<format::CustomRow>(format::TableId::kCustoms, number);
+  }
   uint32_t add_profbuf() {
     claim(format::TableId::kProfbufData, kProfbufWords * sizeof(uint64_t));
     return claim(format::TableId::kProfbufs);
@@ -242,6 +252,11 @@ inline format::CountTotals count_totals(uint64_t samples, uint64_t ticks, double
   return totals;
 }
 
+inline format::CountKind custom_kind(uint32_t row) {
+  return static_cast<format::CountKind>(static_cast<uint32_t>(format::CountKind::kFirstCustom) +
+                                        row);
+}
+
 // Something in every table, and more rows than the first chunk has.
 inline void fill_with_sample_content(DumpImage& image) {
   const uint32_t program = image.add_module("/bin/program", 0x10000, 0x20000);
@@ -265,7 +280,14 @@ inline void fill_with_sample_content(DumpImage& image) {
   image.add_count(format::CountKind::kThreadCreate, format::kNoRow, count_totals(1, 0));
   image.add_count(format::CountKind::kThreadCreate, node, count_totals(2, 0),
                   image.add_address_label("start", 0x11500, program, format::kNoRow));
+  image.add_count(format::CountKind::kCpu, node, count_totals(4, 10'000'000), labels);
+  image.add_count(custom_kind(image.add_custom("program/files")), node, count_totals(3, 0));
   const uint32_t thread = image.add_thread(4711);
+  image.row<format::ThreadRow>(format::TableId::kThreads, thread).cpu_samples = 5;
+  image.row<format::ThreadRow>(format::TableId::kThreads, thread).cpu_in_mprof_ns = 10'000'000;
+  image.header().cpu_hz = 100;
+  image.header().cpu_profiled_ticks = 2'000'000'000;
+  image.header().cpu_used_ns = 60'000'000;
   image.row<format::ThreadRow>(format::TableId::kThreads, thread).creation = 5;
   image.add_profbuf();
 }

@@ -11,8 +11,10 @@
 #include <random>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "dumper/count_profile.h"
+#include "dumper/custom_profiles.h"
 #include "dumper/cut.h"
 #include "dumper/encode_pprof.h"
 #include "dumper/heap_profile.h"
@@ -71,7 +73,9 @@ void use_counts(const Dump& dump) {
   Symbolizer symbolizer(no_files);
   LabelNames names(dump, symbolizer, no_files.detail);
   const CountReading reading = read_counts(dump);
-  for (const CountKind kind : kCountKinds) {
+  std::vector<CountKind> kinds(std::begin(kCountKinds), std::end(kCountKinds));
+  for (const CustomProfile& custom : CustomProfiles(dump).all()) kinds.push_back(custom.kind);
+  for (const CountKind kind : kinds) {
     const PlacedProfile counts = make_profile(dump, reading, kind, names);
     CHECK(counts.places.size() == counts.profile.locations.size());
     CHECK(!encode_pprof(counts.profile).empty());
@@ -119,6 +123,10 @@ TEST_CASE("dump_reader: what was written is read") {
   CHECK(dump.profbuf(0)->word_count == DumpImage::kProfbufWords);
   CHECK_FALSE(dump.profbuf(1));
   CHECK_FALSE(dump.bucket(5));
+  CHECK(dump.thread(0)->cpu_samples == 5);
+  CHECK(dump.thread(0)->cpu_in_mprof_ns == 10'000'000);
+  CHECK(dump.custom(0) == "program/files");
+  CHECK_FALSE(dump.custom(1));
   CHECK_FALSE(dump.module(77));
   CHECK(use_everything(dump) == 5);
 }
@@ -128,7 +136,7 @@ TEST_CASE("dump_reader: another version is named together with its own") {
   image.header().version = 7;
   const std::string error = error_of(image);
   CHECK(contains(error, "dump version 7"));
-  CHECK(contains(error, "reads version 2"));
+  CHECK(contains(error, "reads version " + std::to_string(mprof::format::kDumpVersion)));
 }
 
 TEST_CASE("dump_reader: what is no dump is refused with its reason") {
@@ -274,7 +282,7 @@ TEST_CASE("dump_reader: count rows, their typed labels and who made a thread are
   DumpImage image;
   fill_with_sample_content(image);
   const Dump dump = read(image);
-  CHECK(dump.rows(TableId::kCounts) == 5);
+  CHECK(dump.rows(TableId::kCounts) == 7);
   const auto count = dump.count(2);
   REQUIRE(count);
   CHECK(count->kind == CountKind::kMutex);
@@ -292,9 +300,27 @@ TEST_CASE("dump_reader: count rows, their typed labels and who made a thread are
   CHECK(labels[2].text == "mutex");
   CHECK(dump.count(3)->stack == kNoRow);
   CHECK(dump.thread(0)->creation == 4);
-  CHECK_FALSE(dump.count(5));
+  CHECK(dump.count(5)->kind == CountKind::kCpu);
+  CHECK(dump.count(6)->kind == mprof::testing::custom_kind(0));
+  CHECK_FALSE(dump.count(7));
   image.row<mprof::format::ThreadRow>(TableId::kThreads, 0).creation = 0;
   CHECK(dump.thread(0)->creation == kNoRow);
+}
+
+TEST_CASE("dump_reader: a hostile name of the program's own profiles is left out") {
+  DumpImage image;
+  const uint32_t row = image.add_custom("files");
+  auto& custom = image.custom_at(row);
+  const Dump dump = read(image);
+  CHECK(dump.custom(row) == "files");
+  SECTION("longer than the table") { custom.name_bytes = 400; }
+  SECTION("longer than any") { custom.name_bytes = UINT32_MAX; }
+  SECTION("somewhere else") { custom.name = 100'000; }
+  CHECK_FALSE(dump.custom(row));
+  CHECK(has_damage(dump, "custom table: row 0 has a name of"));
+  custom.name_bytes = 0;  // not published yet: nothing is wrong
+  CHECK_FALSE(dump.custom(row));
+  CHECK(dump.damage().size() == 1);
 }
 
 TEST_CASE("dump_reader: of a count row the half that its version names is read") {

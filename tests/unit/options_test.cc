@@ -64,7 +64,6 @@ TEST_CASE("options: wrong usage names what is wrong") {
   CHECK(error_of({"run"}).find("no program given") == 0);
   CHECK_FALSE(error_of({}).empty());
   CHECK_FALSE(error_of({"pprof"}).empty());
-  CHECK(error_of({"pprof", "-p", "cpu", "d"}).find("'cpu'") != std::string::npos);
   CHECK(error_of({"pprof", "--symbols", "all", "d"}) ==
         "--symbols 'all': accepted is none, names or full");
   CHECK(error_of({"top", "--sort", "up", "d"}) == "--sort 'up': accepted is flat or cum");
@@ -78,10 +77,21 @@ TEST_CASE("options: profiles are named, and without names the dump decides") {
         std::vector<View>{HeapView::kHeap, CountKind::kMutex, CountKind::kBlock});
   CHECK(parse({"pprof", "-p", "threadcreate,threadcreate", "d"}).views ==
         std::vector<View>{CountKind::kThreadCreate});
-  CHECK(error_of({"pprof", "-p", "heap,cpu", "d"}) ==
-        "profile 'cpu': accepted are heap, allocs, peak, block, mutex, threadcreate, separated by "
-        "commas");
-  CHECK_FALSE(error_of({"pprof", "-p", "heap,", "d"}).empty());
+  CHECK(parse({"pprof", "-p", "cpu,net/conns", "d"}).views ==
+        std::vector<View>{CountKind::kCpu, mprof::dumper::CustomView{"net/conns"}});
+  CHECK(
+      error_of({"pprof", "-p", "heap,", "d"}) ==
+      "profile '': accepted are heap, allocs, peak, block, mutex, threadcreate, cpu and the names "
+      "of the program's own profiles, separated by commas");
+}
+
+TEST_CASE("options: top shows processor time, or the samples of it") {
+  CHECK(parse({"top", "--cpu", "d"}).top_view == View(CountKind::kCpu));
+  CHECK(parse({"top", "--cpu", "--samples", "--from", "1s", "d"}).samples);
+  CHECK(error_of({"top", "--samples", "d"}) == "--samples: accepted with --cpu");
+  CHECK(error_of({"top", "--cpu", "--block", "d"}).find("only one") != std::string::npos);
+  CHECK(error_of({"top", "--cpu", "--objects", "d"}).find("--objects") == 0);
+  CHECK(error_of({"top", "--cpu", "--contentions", "d"}).find("--contentions") == 0);
 }
 
 TEST_CASE("options: top shows memory or waits, and counts what there is of them") {
