@@ -80,6 +80,12 @@ bool may_be_dump(const MapsLine& line) {
          line.offset.find_first_not_of('0') == std::string::npos;
 }
 
+// "7f12…-7f13… rw-s …": a dump is mapped shared, as hardly anything else is.
+bool is_shared(const std::string& maps_line) {
+  const size_t blank = maps_line.find(' ');
+  return blank != std::string::npos && maps_line.size() > blank + 4 && maps_line[blank + 4] == 's';
+}
+
 [[noreturn]] void no_dump(uint32_t pid, const std::vector<MapsLine>& lines) {
   const bool has_library = std::any_of(lines.begin(), lines.end(), [](const MapsLine& line) {
     return line.path.find("libmprof.so") != std::string::npos;
@@ -129,6 +135,19 @@ std::string dump_of_process(uint32_t pid) {
     if (may_be_dump(line))
       if (auto path = openable_path(pid, line)) return *path;
   no_dump(pid, lines);
+}
+
+std::vector<std::string> mapped_dumps(uint32_t pid) {
+  std::ifstream in(fmt::format("/proc/{}/maps", pid));
+  std::vector<std::string> paths;
+  std::string text;
+  while (std::getline(in, text)) {
+    if (!is_shared(text)) continue;
+    const auto line = parse_maps_line(text);
+    if (!line || !may_be_dump(*line)) continue;
+    if (auto path = openable_path(pid, *line)) paths.push_back(std::move(*path));
+  }
+  return paths;
 }
 
 std::string resolve_dump(const std::string& argument) {

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace mprof::dumper {
 
@@ -22,6 +23,10 @@ namespace mprof::dumper {
 
 // A path at which the dump of a running process can be opened.
 [[nodiscard]] std::string dump_of_process(uint32_t pid);
+
+// Those that a process has mapped, each by a path at which it can be opened: its own, and shortly
+// after a fork that of its parent. Empty if there is none, or if its mappings may not be read.
+[[nodiscard]] std::vector<std::string> mapped_dumps(uint32_t pid);
 
 // The argument of `mprof pprof`, `top`, `info`: a file, else all digits is a pid.
 [[nodiscard]] std::string resolve_dump(const std::string& argument);

@@ -17,9 +17,11 @@
 #include "dumper/find_dump.h"
 #include "dumper/info_json.h"
 #include "dumper/launch.h"
+#include "dumper/list_processes.h"
 #include "dumper/options.h"
 #include "dumper/report_info.h"
 #include "dumper/report_locks.h"
+#include "dumper/serve.h"
 #include "dumper/site_name.h"
 #include "dumper/write_profiles.h"
 
@@ -138,6 +140,15 @@ int run_drain(const Options& options) {
   return run_drain_command({resolve_dump(options.dumps.front()), options.once, options.detach});
 }
 
+int run_ps(const Options& options) {
+  const auto processes = list_processes(make_filter(options.dumps));
+  if (processes.empty() && !options.json)
+    complain("no profiled process is running, or none that this user may see");
+  else
+    fmt::print("{}", options.json ? processes_json(processes) : processes_table(processes));
+  return 0;
+}
+
 // Every process makes a thread: its first.
 bool is_without_samples(const Reading& reading) {
   const auto& rows = reading.counts.rows;
@@ -238,6 +249,8 @@ int run_command(const Options& options) {
     case Command::kTimeline: return run_timeline(options);
     case Command::kLifetimes: return run_lifetimes(options);
     case Command::kLocks: return run_locks(options);
+    case Command::kPs: return run_ps(options);
+    case Command::kServe: return run_serve(options.serve);
   }
   return 1;
 }

@@ -28,6 +28,7 @@ struct Raw {
   std::string from;
   std::string to;
   std::string out_format;
+  std::string listen = "127.0.0.1:6060";
   bool debuginfod = false;
   bool peak = false;
   bool allocs = false;
@@ -182,6 +183,31 @@ void add_reports(CLI::App& app, Options& options, Raw& raw) {
   }
 }
 
+void add_ps(CLI::App& app, Options& options) {
+  CLI::App* ps =
+      add_command(app, "ps", "the profiled processes of this machine", options, Command::kPs);
+  ps->add_option("DIR", options.dumps, "only those whose dumps lie in or below it");
+  ps->add_flag("--json", options.json, "for programs");
+}
+
+void add_serve(CLI::App& app, Options& options, Raw& raw) {
+  CLI::App* serve = add_command(app, "serve", "answer /debug/pprof/ as a Go program does", options,
+                                Command::kServe);
+  serve->add_option("DUMP", options.dumps,
+                    "a dump file, the pid of a running program, or directories: the running "
+                    "programs whose dumps lie in or below them; default all of this user");
+  serve->add_option("--listen", raw.listen, "ADDRESS:PORT")->capture_default_str();
+  serve->add_flag("--allow-remote", options.serve.allow_remote,
+                  "listen where other machines can connect");
+  CLI::Option* file = serve->add_option("--token", options.serve.token_file,
+                                        "answer only those who send the first line of this file");
+  serve
+      ->add_option("--token-env", options.serve.token_variable,
+                   "the same, of an environment variable of this name")
+      ->excludes(file);
+  add_symbol_options(serve, raw);
+}
+
 std::unique_ptr<CLI::App> make_app(Options& options, Raw& raw) {
   auto app = std::make_unique<CLI::App>("mprof: heap, contention and CPU profiles of any program",
                                         "mprof");
@@ -192,6 +218,8 @@ std::unique_ptr<CLI::App> make_app(Options& options, Raw& raw) {
   add_top(*app, options, raw);
   add_locks(*app, options, raw);
   add_reports(*app, options, raw);
+  add_ps(*app, options);
+  add_serve(*app, options, raw);
   add_doctor(*app, options, raw);
   return app;
 }
@@ -240,6 +268,12 @@ void check_top(Options& options, const Raw& raw) {
   if (options.samples && !raw.cpu) throw UsageError("--samples: accepted with --cpu");
 }
 
+void check_serve(Options& options, const Raw& raw) {
+  options.serve.what = options.dumps;
+  options.serve.symbols = options.symbols;
+  options.serve.listen = parse_listen(raw.listen);
+}
+
 void check_values(Options& options, const Raw& raw) {
   check_settings(options, raw);
   if (!raw.views.empty()) options.views = parse_views(raw.views);
@@ -249,6 +283,7 @@ void check_values(Options& options, const Raw& raw) {
   options.drain = !raw.no_drain;
   options.run_it = !raw.no_run;
   check_top(options, raw);
+  check_serve(options, raw);
   if (!raw.from.empty()) options.from = parse_time("--from", raw.from);
   if (!raw.to.empty()) options.to = parse_time("--to", raw.to);
   if (raw.peak && (options.from || options.to))

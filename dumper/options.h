@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "dumper/report_top.h"
+#include "dumper/serve.h"
 #include "dumper/timeline.h"
 #include "dumper/views.h"
 
@@ -31,7 +32,9 @@ enum class Command {
   kDrain,
   kTimeline,
   kLifetimes,
-  kLocks
+  kLocks,
+  kPs,
+  kServe
 };
 
 struct Options {
@@ -59,6 +62,7 @@ struct Options {
   bool samples = false;      // top: samples in place of processor time
   std::optional<TimePoint> from;
   std::optional<TimePoint> to;
+  ServeOptions serve;
 };
 
 [[nodiscard]] Options parse_options(int argc, const char* const* argv);

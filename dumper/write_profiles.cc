@@ -171,6 +171,10 @@ PlacedProfile make_profile(const Dump& dump, const Reading& reading, const View&
   return make_profile(dump, reading.counts, std::get<format::CountKind>(view), names);
 }
 
+std::string profile_text(const Profile& profile, const View& view) {
+  return std::visit([&](const auto& one) { return as_text(profile, one); }, view);
+}
+
 std::vector<std::string> write_profiles(const Dump& dump, const Reading& reading,
                                         const OutputOptions& options, Symbolizer& symbolizer) {
   const std::string base = base_path(dump, options.directory);

@@ -34,6 +34,9 @@ struct Reading {
 [[nodiscard]] PlacedProfile make_profile(const Dump& dump, const Reading& reading, const View& view,
                                          LabelNames& names);
 
+// Go's debug=1 text.
+[[nodiscard]] std::string profile_text(const Profile& profile, const View& view);
+
 // Writes them and gives the names. One symbolizer serves many dumps: it knows files, not processes.
 std::vector<std::string> write_profiles(const Dump& dump, const Reading& reading,
                                         const OutputOptions& options, Symbolizer& symbolizer);
