@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dumper/cpu_times.h"
 
-#include <time.h>
-
 #include <algorithm>
-#include <optional>
 
 #include "dumper/timeline.h"
 #include "format/config.h"
@@ -21,25 +18,6 @@ uint64_t lost(const Dump& dump, format::Lost reason) {
 uint64_t saturating_product(uint64_t a, uint64_t b) {
   uint64_t product = 0;
   return __builtin_mul_overflow(a, b, &product) ? UINT64_MAX : product;
-}
-
-// Threads that live and those that ended. Nothing if the process ended just now.
-std::optional<uint64_t> used_by_process_ns(uint32_t pid) {
-  clockid_t clock{};
-  timespec used{};
-  if (clock_getcpuclockid(static_cast<pid_t>(pid), &clock) != 0 || clock_gettime(clock, &used) != 0)
-    return std::nullopt;
-  return static_cast<uint64_t>(used.tv_sec) * kNsPerSecond + static_cast<uint64_t>(used.tv_nsec);
-}
-
-void add_used(const Dump& dump, CpuTimes& times) {
-  const Life life = dump.life();
-  times.used_ns = dump.header().cpu_used_ns.load(std::memory_order_relaxed);
-  times.used_is_whole = life == Life::kEndedCleanly;
-  if (life != Life::kRunning) return;
-  const auto now = used_by_process_ns(dump.header().pid);
-  times.used_is_whole = now.has_value();
-  times.used_ns = now.value_or(times.used_ns);
 }
 
 // The events know it better than the header of a process that was killed.
@@ -63,7 +41,8 @@ uint64_t profiled_ns(const Dump& dump) {
 CpuTimes cpu_times(const Dump& dump, const CountReading& reading) {
   const CountSums sums = sum(dump, reading, format::CountKind::kCpu);
   CpuTimes times;
-  times.samples = sums.samples;
+  times.samples = static_cast<uint64_t>(sums.count.value);
+  times.signals = sums.samples;
   times.sampled_ns = static_cast<uint64_t>(std::min(sums.delay_ns.value, 9e18));
   const auto rows = static_cast<uint32_t>(dump.rows(format::TableId::kThreads));
   for (uint32_t row = 0; row < rows; ++row) {
@@ -76,7 +55,8 @@ CpuTimes cpu_times(const Dump& dump, const CountReading& reading) {
   times.dropped_ns = saturating_product(times.dropped, cpu_period_ns(dump, reading));
   times.without_timer = lost(dump, format::Lost::kNoCpuTimer);
   times.profiled_ns = profiled_ns(dump);
-  add_used(dump, times);
+  times.used_ns = dump.header().cpu_used_ns.load(std::memory_order_relaxed);
+  times.used_is_final = dump.life() == Life::kEndedCleanly;
   return times;
 }
 
