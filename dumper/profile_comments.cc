@@ -112,7 +112,6 @@ const char* window_meaning(format::CountKind kind) {
     return "; time in mprof itself and of samples that were dropped is known of the whole run "
            "only, "
            "so it is left out";
-  if (is_custom(kind)) return "; what was added or removed in it";
   return "; a wait counts, whole, where it ended";
 }
 
