@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "dumper/profile.h"
 #include "dumper/timeline.h"
 #include "format/config.h"
 
@@ -32,7 +33,8 @@ uint64_t profiled_ns(const Dump& dump) {
       clock.duration_to_ns(dump.header().cpu_profiled_ticks.load(std::memory_order_relaxed));
   const uint64_t on_ticks = dump.header().cpu_on_ticks.load(std::memory_order_relaxed);
   if (on_ticks == 0) return before;
-  const int64_t since = last_moment_ns(dump) - clock.since_start_ns(on_ticks);
+  const int64_t since =
+      saturating_add(last_moment_ns(dump), saturating_negate(clock.since_start_ns(on_ticks)));
   return before + static_cast<uint64_t>(std::max<int64_t>(since, 0));
 }
 
