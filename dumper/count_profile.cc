@@ -69,6 +69,7 @@ bool has_time(CountKind kind) {
   return kind == CountKind::kBlock || kind == CountKind::kMutex || kind == CountKind::kCpu;
 }
 
+// Of a CPU sample the weight is no chance: it is the periods since the one before.
 bool is_exact(const Dump& dump, CountKind kind) {
   switch (kind) {
     case CountKind::kBlock: return dump.header().block_rate_ns <= 1;
@@ -282,6 +283,7 @@ CountReading read_counts(const Dump& dump) {
 
 CountSums sum(const Dump& dump, const CountReading& reading, CountKind kind) {
   const double unit_ns = ns_per_unit(dump, kind);
+  const bool exact = is_exact(dump, kind);
   CountSums sums;
   EstimateSum count;
   EstimateSum delay;
@@ -289,9 +291,10 @@ CountSums sum(const Dump& dump, const CountReading& reading, CountKind kind) {
   for (const auto& [row, copy] : reading.rows) {
     if (copy.kind != kind) continue;
     const CountTotals& t = copy.totals;
-    count.add(whole_count(t.count), t.count_variance);
+    count.add(whole_count(t.count), exact ? 0 : t.count_variance);
     if (has_time(kind))
-      delay.add(static_cast<double>(t.value) * unit_ns, t.value_variance * unit_ns * unit_ns);
+      delay.add(static_cast<double>(t.value) * unit_ns,
+                exact ? 0 : t.value_variance * unit_ns * unit_ns);
     if (is_custom(kind)) {
       sums.added += t.count / format::kWeightOne;
       sums.removed += t.value;

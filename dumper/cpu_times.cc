@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dumper/cpu_times.h"
 
-#include <time.h>
-
 #include <algorithm>
-#include <optional>
 
+#include "dumper/profile.h"
 #include "dumper/timeline.h"
 #include "format/config.h"
 
@@ -23,25 +21,6 @@ uint64_t saturating_product(uint64_t a, uint64_t b) {
   return __builtin_mul_overflow(a, b, &product) ? UINT64_MAX : product;
 }
 
-// Threads that live and those that ended. Nothing if the process ended just now.
-std::optional<uint64_t> used_by_process_ns(uint32_t pid) {
-  clockid_t clock{};
-  timespec used{};
-  if (clock_getcpuclockid(static_cast<pid_t>(pid), &clock) != 0 || clock_gettime(clock, &used) != 0)
-    return std::nullopt;
-  return static_cast<uint64_t>(used.tv_sec) * kNsPerSecond + static_cast<uint64_t>(used.tv_nsec);
-}
-
-void add_used(const Dump& dump, CpuTimes& times) {
-  const Life life = dump.life();
-  times.used_ns = dump.header().cpu_used_ns.load(std::memory_order_relaxed);
-  times.used_is_whole = life == Life::kEndedCleanly;
-  if (life != Life::kRunning) return;
-  const auto now = used_by_process_ns(dump.header().pid);
-  times.used_is_whole = now.has_value();
-  times.used_ns = now.value_or(times.used_ns);
-}
-
 // The events know it better than the header of a process that was killed.
 int64_t last_moment_ns(const Dump& dump) {
   if (dump.life() == Life::kEndedWithoutCleanEnd) return end_of(dump);
@@ -54,7 +33,8 @@ uint64_t profiled_ns(const Dump& dump) {
       clock.duration_to_ns(dump.header().cpu_profiled_ticks.load(std::memory_order_relaxed));
   const uint64_t on_ticks = dump.header().cpu_on_ticks.load(std::memory_order_relaxed);
   if (on_ticks == 0) return before;
-  const int64_t since = last_moment_ns(dump) - clock.since_start_ns(on_ticks);
+  const int64_t since =
+      saturating_add(last_moment_ns(dump), saturating_negate(clock.since_start_ns(on_ticks)));
   return before + static_cast<uint64_t>(std::max<int64_t>(since, 0));
 }
 
@@ -63,7 +43,8 @@ uint64_t profiled_ns(const Dump& dump) {
 CpuTimes cpu_times(const Dump& dump, const CountReading& reading) {
   const CountSums sums = sum(dump, reading, format::CountKind::kCpu);
   CpuTimes times;
-  times.samples = sums.samples;
+  times.samples = static_cast<uint64_t>(sums.count.value);
+  times.signals = sums.samples;
   times.sampled_ns = static_cast<uint64_t>(std::min(sums.delay_ns.value, 9e18));
   const auto rows = static_cast<uint32_t>(dump.rows(format::TableId::kThreads));
   for (uint32_t row = 0; row < rows; ++row) {
@@ -76,7 +57,8 @@ CpuTimes cpu_times(const Dump& dump, const CountReading& reading) {
   times.dropped_ns = saturating_product(times.dropped, cpu_period_ns(dump, reading));
   times.without_timer = lost(dump, format::Lost::kNoCpuTimer);
   times.profiled_ns = profiled_ns(dump);
-  add_used(dump, times);
+  times.used_ns = dump.header().cpu_used_ns.load(std::memory_order_relaxed);
+  times.used_is_final = dump.life() == Life::kEndedCleanly;
   return times;
 }
 

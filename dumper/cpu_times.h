@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Processor time: what the samples of a dump stand for, and what the process used.
 //
-// The two differ: time from before the profile was on or after it, of threads that got no timer, of
-// threads that ended between two samples. Nothing of that is made up.
+// The two differ by chance, by the time of threads that got no timer, and by what was used while
+// the library started and ended. Nothing of that is made up.
 #pragma once
 
 #include <cstdint>
@@ -12,15 +12,16 @@
 namespace mprof::dumper {
 
 struct CpuTimes {
-  uint64_t samples = 0;        // with a stack
+  uint64_t samples = 0;        // with a stack; one a period
   uint64_t sampled_ns = 0;     // what they stand for
+  uint64_t signals = 0;        // that took them: timers may expire at ticks of the kernel only
   uint64_t in_mprof_ns = 0;    // sampled while mprof worked; without a stack
   uint64_t threads = 0;        // that were sampled
   uint64_t dropped = 0;        // samples that could not be kept
   uint64_t dropped_ns = 0;     // what they would have stood for
   uint64_t without_timer = 0;  // threads
-  uint64_t used_ns = 0;        // by the process in its whole life; 0: not known
-  bool used_is_whole = true;   // false: only by threads that ended before the process was killed
+  uint64_t used_ns = 0;        // by the process while the profile was on
+  bool used_is_final = false;  // else as of the last time that the target looked
   uint64_t profiled_ns = 0;    // how long the profile was on
 
   [[nodiscard]] uint64_t all_sampled_ns() const { return sampled_ns + in_mprof_ns; }

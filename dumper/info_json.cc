@@ -34,13 +34,14 @@ Json cpu(const Dump& dump, const CountReading& counts) {
   const CpuTimes times = cpu_times(dump, counts);
   return {{"recorded", is_recorded(dump, format::CountKind::kCpu)},
           {"samples", times.samples},
+          {"signals", times.signals},
           {"sampled_ns", times.sampled_ns},
           {"in_mprof_ns", times.in_mprof_ns},
           {"dropped_samples", times.dropped},
           {"threads", times.threads},
           {"threads_without_timer", times.without_timer},
           {"used_ns", times.used_ns},
-          {"used_is_whole", times.used_is_whole},
+          {"used_is_final", times.used_is_final},
           {"profiled_ns", times.profiled_ns}};
 }
 

@@ -6,6 +6,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cctype>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 
@@ -235,6 +236,14 @@ void check_settings(Options& options, const Raw& raw) {
   }
 }
 
+// Who asks for a CPU profile wants one.
+void turn_cpu_on(Options& options) {
+  const bool is_wanted = std::find(options.views.begin(), options.views.end(),
+                                   View(format::CountKind::kCpu)) != options.views.end();
+  if (options.command == Command::kRun && is_wanted && getenv("MPROF_CPU_HZ") == nullptr)
+    options.environment.try_emplace("MPROF_CPU_HZ", std::to_string(format::kUsualCpuHz));
+}
+
 SymbolDetail parse_detail(const std::string& word) {
   if (word == "none") return SymbolDetail::kNone;
   if (word == "names") return SymbolDetail::kNames;
@@ -277,6 +286,7 @@ void check_serve(Options& options, const Raw& raw) {
 void check_values(Options& options, const Raw& raw) {
   check_settings(options, raw);
   if (!raw.views.empty()) options.views = parse_views(raw.views);
+  turn_cpu_on(options);
   options.symbols.detail = parse_detail(raw.symbols);
   options.symbols.use_debuginfod = raw.debuginfod;
   options.sort = parse_sort(raw.sort);

@@ -74,8 +74,10 @@ std::string totals_line(const Dump& dump, const CountReading& reading, format::C
   if (kind == format::CountKind::kThreadCreate)
     return fmt::format("total: {} threads", estimate_text(sums.count, "count"));
   if (kind == format::CountKind::kCpu)
-    return fmt::format("total: {} samples that stand for {} of processor time", sums.samples,
-                       duration_text(sums.delay_ns));
+    return fmt::format(
+        "total: {:.0f} samples, {} of processor time, taken by {} signals; what n signals saw is "
+        "known to about the square root of n",
+        sums.count.value, duration_text(sums.delay_ns), sums.samples);
   return fmt::format(
       "totals with standard error: {} contentions, {} of delay; {} events recorded, the longest {}",
       estimate_text(sums.count, "count"), duration_text(sums.delay_ns), sums.samples,
@@ -110,7 +112,6 @@ const char* window_meaning(format::CountKind kind) {
     return "; time in mprof itself and of samples that were dropped is known of the whole run "
            "only, "
            "so it is left out";
-  if (is_custom(kind)) return "; what was added or removed in it";
   return "; a wait counts, whole, where it ended";
 }
 
@@ -142,18 +143,15 @@ std::string mutex_fraction_text(uint32_t fraction) {
 std::string ns_text(uint64_t ns) { return duration_text(static_cast<double>(ns)); }
 
 std::string used_text(const CpuTimes& times) {
-  if (times.used_is_whole) return fmt::format("the process used {}", ns_text(times.used_ns));
-  return fmt::format("threads that ended used {}, of the others it is not known",
-                     ns_text(times.used_ns));
+  return fmt::format("the process used {} meanwhile{}", ns_text(times.used_ns),
+                     times.used_is_final ? "" : ", when it last looked");
 }
 
 std::string cpu_rate_text(const Dump& dump) {
   const uint32_t hz = dump.header().cpu_hz;
   if (hz != 0)
-    return fmt::format(
-        "a sample of each thread after every {} of its processor time (MPROF_CPU_HZ={}); what was "
-        "seen in n samples is known to about the square root of n samples",
-        duration_text(1e9 / hz), hz);
+    return fmt::format("a sample for every {} of each thread's processor time (MPROF_CPU_HZ={})",
+                       duration_text(1e9 / hz), hz);
   if (is_recorded(dump, format::CountKind::kCpu))
     return "CPU sampling is off now; it was on before";
   return "CPU samples were not taken (MPROF_CPU_HZ=0)";

@@ -118,7 +118,8 @@ void add_cpu(const Dump& dump, const CountReading& counts, Sheet& sheet) {
   sheet.line("processor time", rate_text(dump, kind));
   if (!is_recorded(dump, kind)) return;
   const CpuTimes times = cpu_times(dump, counts);
-  sheet.more(fmt::format("{} samples with a stack, {} dropped", times.samples, times.dropped));
+  sheet.more(fmt::format("{} samples with a stack, taken by {} signals; {} dropped", times.samples,
+                         times.signals, times.dropped));
   for (const std::string& line : cpu_lines(times)) sheet.more(line);
 }
 

@@ -44,6 +44,11 @@ View parse_view(const std::string& word) {
   return CustomView{word};
 }
 
+// Only the totals have it.
+bool needs_whole_time(const View& view) {
+  return view == View(HeapView::kPeak) || std::holds_alternative<CustomView>(view);
+}
+
 bool is_recorded(const Dump& dump, HeapView) { return dump.header().heap_rate_bytes != 0; }
 bool is_recorded(const Dump&, const CustomView&) { return true; }
 
@@ -122,12 +127,21 @@ std::vector<View> resolve(const Dump& dump, const std::vector<View>& views) {
   return found;
 }
 
+void require_views_of_a_part(const std::vector<View>& views) {
+  for (const View& view : views)
+    if (needs_whole_time(view))
+      throw std::runtime_error(fmt::format(
+          "-p {}: a part of the time has no peak and no profiles of the program's own; accepted "
+          "with --from and --to are all others",
+          printable(view_name(view))));
+}
+
 std::vector<View> recorded_views(const Dump& dump, bool part_of_the_time) {
   std::vector<View> views = own_views();
   for (const CustomProfile& custom : CustomProfiles(dump).all())
     views.emplace_back(CustomView{custom.name});
   std::erase_if(views, [&](const View& view) {
-    return (part_of_the_time && view == View(HeapView::kPeak)) ||
+    return (part_of_the_time && needs_whole_time(view)) ||
            !std::visit([&](const auto& one) { return is_recorded(dump, one); }, view);
   });
   return views;

@@ -32,7 +32,10 @@ using View = std::variant<HeapView, format::CountKind, CustomView>;
 [[nodiscard]] CustomProfile find_custom(const Dump& dump, const std::string& name);
 // The views under the names that the dump has for them.
 [[nodiscard]] std::vector<View> resolve(const Dump& dump, const std::vector<View>& views);
-// Those that the target recorded. A part of the time has no peak.
+// Throws std::runtime_error for one that only the whole time has: the peak, and profiles of the
+// program's own, which have no events.
+void require_views_of_a_part(const std::vector<View>& views);
+// Those that the target recorded.
 [[nodiscard]] std::vector<View> recorded_views(const Dump& dump, bool part_of_the_time);
 
 }  // namespace mprof::dumper

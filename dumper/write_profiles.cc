@@ -183,10 +183,8 @@ std::vector<std::string> write_profiles(const Dump& dump, const Reading& reading
   std::vector<std::string> paths;
   const std::vector<View> views =
       options.views.empty() ? recorded_views(dump, in_part) : resolve(dump, options.views);
+  if (in_part) require_views_of_a_part(views);
   for (const View& view : views) {
-    if (view == View(HeapView::kPeak) && in_part)
-      throw std::runtime_error(
-          "-p peak: a part of the time has no peak; accepted with --from and --to are all others");
     PlacedProfile placed = make_profile(dump, reading, view, names);
     symbolize(placed, symbolizer, options.detail);
     paths.push_back(write_view(placed.profile, base, view, options.text));

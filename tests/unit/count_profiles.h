@@ -3,6 +3,8 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
+#include <filesystem>
 #include <optional>
 #include <sstream>
 #include <string>

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dumper/options.h"
 
+#include <cstdlib>
+#include <map>
+#include <string>
+
 #include "tests/unit/catch.h"
 
 using namespace mprof::dumper;  // NOLINT: a test of that namespace
@@ -83,6 +87,21 @@ TEST_CASE("options: profiles are named, and without names the dump decides") {
       error_of({"pprof", "-p", "heap,", "d"}) ==
       "profile '': accepted are heap, allocs, peak, block, mutex, threadcreate, cpu and the names "
       "of the program's own profiles, separated by commas");
+}
+
+TEST_CASE(
+    "options: a run that is to have a CPU profile samples, at the usual rate or the given one") {
+  unsetenv("MPROF_CPU_HZ");
+  using Settings = std::map<std::string, std::string>;
+  CHECK(parse({"run", "-p", "heap,cpu", "--", "x"}).environment ==
+        Settings{{"MPROF_CPU_HZ", "100"}});
+  CHECK(parse({"run", "-p", "cpu", "--cpu-hz", "500", "--", "x"}).environment ==
+        Settings{{"MPROF_CPU_HZ", "500"}});
+  CHECK(parse({"run", "-p", "heap", "--", "x"}).environment.empty());
+  CHECK(parse({"pprof", "-p", "cpu", "d"}).environment.empty());
+  setenv("MPROF_CPU_HZ", "250", 1);
+  CHECK(parse({"run", "-p", "cpu", "--", "x"}).environment.empty());
+  unsetenv("MPROF_CPU_HZ");
 }
 
 TEST_CASE("options: top shows processor time, or the samples of it") {

@@ -125,6 +125,17 @@ TEST_CASE("custom_profiles: without -p all are written, with it those of that na
         std::vector<std::string>{"image.app%2Ffiles.txt"});
 }
 
+TEST_CASE("custom_profiles: a part of the time has none: only the totals know them") {
+  DumpImage image;
+  fill(image);
+  CHECK(recorded_views(open(image), true).back() == View(CountKind::kThreadCreate));
+  CHECK(recorded_views(open(image), false).back() == View(CustomView{"connections"}));
+  CHECK_NOTHROW(require_views_of_a_part({CountKind::kCpu, HeapView::kHeap}));
+  CHECK_THROWS_WITH(require_views_of_a_part({CountKind::kCpu, CustomView{"app/files"}}),
+                    "-p app/files: a part of the time has no peak and no profiles of the program's "
+                    "own; accepted with --from and --to are all others");
+}
+
 TEST_CASE("custom_profiles: a name that is not there is one line with those that are") {
   DumpImage image;
   CHECK(

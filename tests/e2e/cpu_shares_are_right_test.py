@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CPU profiles against programs that know where their time went, and against other profilers."""
+
+import harness
+from other_profilers import gperftools_samples, perf_record, perf_samples, perf_works
+
+# Each with its share of the time.
+SPINNERS = {"spin_most": 0.6, "spin_some": 0.3, "spin_few": 0.1}
+
+SHARE_POINTS = 0.03
+TOTAL_TOLERANCE = 0.02
+
+
+class CpuShares(harness.Case):
+    def run_program(self, program, *args, hz=500, env=None, preload=(), before=()):
+        """The program's own truth, {function: seconds}, and the CPU profile."""
+        settings = {"MPROF_CPU_HZ": str(hz), **(env or {})}
+        environment = self.library_env(None, settings, preload)
+        command = [*before, "env", *(f"{k}={v}" for k, v in environment.items()), harness.target(program), *args]
+        run = self.run_plain(*command)
+        self.assertEqual(run.returncode, 0, run)
+        truth = {name: int(ns) / 1e9 for name, ns in (line.split() for line in run.stdout.splitlines())}
+        dump = next(d for d in self.dumps() if d.name.startswith("cpu_truth"))
+        profile = self.profile(dump, "cpu")
+        info = self.info(dump)
+        for left in self.dumps():
+            left.unlink()
+        self.assertEqual(profile.sample_types, [("samples", "count"), ("cpu", "nanoseconds")])
+        self.assertEqual(profile.period, 1_000_000_000 // hz)
+        self.assert_no_own_frames(profile)
+        return truth, profile, info
+
+    def seconds(self, profile, function):
+        return profile.below(function)["cpu"] / 1e9
+
+    def check_shares(self, truth, profile):
+        total = profile.total()["cpu"] / 1e9
+        for function in SPINNERS:
+            self.assertAlmostEqual(
+                self.seconds(profile, function) / total, truth[function] / truth["process"], delta=SHARE_POINTS, msg=function
+            )
+        self.assertAlmostEqual(total / truth["process"], 1, delta=TOTAL_TOLERANCE)
+
+    def check_stacks(self, profile):
+        """Who is on the processor is the leaf, and the stacks lead to who called it."""
+        at_leaf = with_caller = total = 0
+        for sample in profile.samples:
+            names = [frame.function for frame in sample.frames]
+            if any(name.startswith("spin_") for name in names):
+                total += sample.values["cpu"]
+                at_leaf += sample.values["cpu"] if "burn" in names[0] else 0
+                with_caller += sample.values["cpu"] if any("take_turns" in name for name in names) else 0
+        self.assertGreater(at_leaf, 0.95 * total)
+        self.assertGreater(with_caller, 0.99 * total)
+
+    def check(self, program, threads, ms, env=None):
+        with self.subTest(program=program, threads=threads, env=env):
+            truth, profile, info = self.run_program(program, "shares", threads, ms, env=env)
+            # The truth is what was asked for.
+            for function, share in SPINNERS.items():
+                self.assertAlmostEqual(truth[function] / truth["process"], share, delta=0.1)
+            self.check_shares(truth, profile)
+            self.check_stacks(profile)
+            self.check_info(truth, info, threads)
+
+    def check_info(self, truth, info, threads):
+        cpu = info["cpu"]
+        self.assertEqual(info["cpu_hz"], 500)
+        self.assertEqual(cpu["threads"], threads)
+        self.assertTrue(cpu["used_is_final"])
+        self.assertAlmostEqual(cpu["used_ns"] / 1e9 / truth["process"], 1, delta=TOTAL_TOLERANCE)
+        self.assertAlmostEqual((cpu["sampled_ns"] + cpu["in_mprof_ns"]) / cpu["used_ns"], 1, delta=TOTAL_TOLERANCE)
+        self.assertTrue(info["events"]["equal"] or info["events"]["dropped"] > 0, info["events"])
+
+    def test_one_thread(self):
+        self.check("cpu_truth_nofp", 1, 3000)
+        self.check("cpu_truth_fp", 1, 3000, {"MPROF_UNWIND": "fp"})
+
+    def test_two_threads(self):
+        self.check("cpu_truth_nofp", 2, 2000)
+        self.check("cpu_truth_fp", 2, 2000)
+
+    def test_eight_threads(self):
+        self.check("cpu_truth_nofp", 8, 1000)
+        self.check("cpu_truth_fp", 8, 1000, {"MPROF_UNWIND": "fp"})
+
+    def test_short_threads_among_long_ones(self):
+        """Each is as long as the time between two samples, so it is seen once on average."""
+        truth, profile, info = self.run_program("cpu_truth_nofp", "short", 30, 100, hz=10)
+        for function in ("spin_short", "spin_long"):
+            self.assertAlmostEqual(self.seconds(profile, function) / truth[function], 1, delta=0.2, msg=function)
+        self.assertGreater(info["cpu"]["threads"], 25)
+
+    def test_other_profilers_agree(self):
+        """In the same run: gperftools by its own signal, perf from outside."""
+        file = self.dir / "gperftools.profile"
+        use_perf = perf_works(self.dir)
+        truth, profile, _ = self.run_program(
+            "cpu_truth_nofp",
+            "shares",
+            2,
+            2000,
+            env={"CPUPROFILE": str(file), "CPUPROFILE_FREQUENCY": "500"},
+            preload=["libprofiler.so.0"],
+            before=perf_record(self.dir / "perf.data") if use_perf else (),
+        )
+        self.check_shares(truth, profile)
+        others = {"gperftools": gperftools_samples(file, harness.target("cpu_truth_nofp"))}
+        if use_perf:
+            others["perf"] = perf_samples(self.dir / "perf.data")
+        mine = {function: self.seconds(profile, function) for function in SPINNERS}
+        for name, samples in others.items():
+            theirs = {function: samples[function] for function in SPINNERS}
+            self.assertGreater(sum(theirs.values()), 500, f"{name}: {samples}")
+            for function in SPINNERS:
+                self.assertAlmostEqual(
+                    mine[function] / sum(mine.values()),
+                    theirs[function] / sum(theirs.values()),
+                    delta=2 * SHARE_POINTS,
+                    msg=f"{name} {function} {mine} {theirs}",
+                )
+
+
+if __name__ == "__main__":
+    harness.main()
