@@ -125,10 +125,14 @@ uint64_t lost_without_profbuf(const Dump& dump) {
   return dump.header().lost[reason].load(std::memory_order_relaxed);
 }
 
-// What happened before mprof was there has a row and no event.
+// What happened before mprof was there has a row and no event; neither has a profile of the
+// program's own.
+bool has_events(const CountCopy& count) {
+  return count.stack != format::kNoRow && count.kind < format::CountKind::kFirstCustom;
+}
 std::optional<CountCopy> count_with_events(const Dump& dump, uint32_t row) {
   auto count = dump.count(row);
-  return count && count->stack == format::kNoRow ? std::nullopt : std::move(count);
+  return count && has_events(*count) ? std::move(count) : std::nullopt;
 }
 
 // Events of rows that the dump does not have are summed in a row behind the last one.

@@ -18,7 +18,7 @@ constexpr int kReadTries = 3;
 
 // pprof cuts a stack at such a frame and everything below it: the allocator's own insides.
 constexpr const char* kDropFrames =
-    "mprof::.*|malloc|calloc|realloc|reallocarray|free|cfree|memalign|aligned_alloc|"
+    "mprof::.*|mprof_alloc|malloc|calloc|realloc|reallocarray|free|cfree|memalign|aligned_alloc|"
     "posix_memalign|valloc|pvalloc|operator new.*|operator delete.*|mmap|mmap64|mremap|munmap|"
     "brk|sbrk|_?_libc_(malloc|calloc|realloc|memalign|free)";
 

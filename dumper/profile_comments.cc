@@ -165,6 +165,11 @@ std::string loss_line(format::Lost reason, uint64_t count) {
   if (reason == format::Lost::kNoProfbuf)
     return fmt::format("{} events are in the totals and not in the events over time ({})", count,
                        name);
+  if (reason == format::Lost::kLabelsFull)
+    return fmt::format("{} labels of the program became \"[other]\" or were left out ({})", count,
+                       name);
+  if (reason == format::Lost::kValueNotAdded)
+    return fmt::format("lost: {} values ({})", count, name);
   return fmt::format("lost: {} samples ({})", count, name);
 }
 

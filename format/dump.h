@@ -88,6 +88,8 @@ enum class Lost : uint32_t {
   kLabelsFull,     // a label of the program that came after too many different ones
   kNoCpuTimer,     // a thread that got no CPU timer: none of its time is in the profile
   kCpuDropped,     // CPU samples that had no room, were contended, or came before the dump did
+  kValueNotAdded,  // a value that did not get into a profile of the program's own: no room, or
+                   // twice
   kCount,
 };
 inline constexpr size_t kLostReasons = static_cast<size_t>(Lost::kCount);
@@ -100,9 +102,10 @@ inline constexpr const char* kLostNames[kLostReasons] = {"table full",
                                                          "no profbuf",
                                                          "wait table contended",
                                                          "wait or thread not counted",
-                                                         "label table full",
+                                                         "too many labels",
                                                          "no CPU timer",
-                                                         "CPU sample dropped"};
+                                                         "CPU sample dropped",
+                                                         "value not added to a profile"};
 
 enum class UnwindMode : uint32_t { kAuto, kFramePointer, kDwarf };
 

@@ -8,6 +8,8 @@
 //           with an address is whole.
 // Trust     A reader's copy may be torn by a removal and an insert in between; it reads `address`
 //           before and after.
+// Reported  A block that the program reported itself (mprof_alloc) has its address with the top bit
+//           set: the memory that an arena got from malloc begins where its first block does.
 #pragma once
 
 #include "format/dump.h"

@@ -13,6 +13,10 @@
 //
 // `weight` (weights.h) is there when kWeighted is set; otherwise it is exactly one block. A kFree
 // whose weight is kBytesOnly gives back a part of a mapping that goes on.
+//
+// Additions to profiles of the program's own (CountKind::kFirstCustom) and removals are in no
+// record: a removal takes nothing from a count, so records of either would not add up to the
+// totals.
 #pragma once
 
 #include <cstdint>

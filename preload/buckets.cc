@@ -120,12 +120,43 @@ void leave_peak() {
   if (at_peak(epoch)) replace(header->peak_epoch, epoch, epoch + 1);
 }
 
+// Buckets without labels lie in the chain of their stack. One stack may have any number of buckets
+// with labels: these have chains of their own, in anonymous memory; a link is row + 1.
+constexpr uint32_t kLabelledHeads = 1u << 14;
+std::atomic<uint32_t>* labelled_heads;
+
+// A program that labels without end must not fill the disk with buckets: after so many a new one
+// has no labels.
+constexpr uint64_t kMostBelowLabelled = 1u << 16;
+
+std::atomic<uint32_t>& head_of(const RowKey& key) {
+  if (key.labels == format::kNoRow) return tables.stack_nodes.at(key.stack)->first_bucket;
+  const uint64_t words = (uint64_t{key.stack} << 32 | key.labels) + key.kind * 0x9e3779b1u;
+  return labelled_heads[(mix(words) + key.shard) % kLabelledHeads];
+}
+
+uint32_t find(const RowKey& key) {
+  return find_keyed_row(tables.buckets, head_of(key).load(std::memory_order_acquire), key);  // (C)
+}
+
 }  // namespace
 
+bool buckets_init() {
+  labelled_heads = static_cast<std::atomic<uint32_t>*>(map_anonymous(buckets_index_bytes()));
+  return labelled_heads != nullptr;
+}
+
+size_t buckets_index_bytes() { return kLabelledHeads * sizeof(uint32_t); }
+
 uint32_t find_bucket(format::BucketKind kind, uint32_t stack, uint32_t labels, uint32_t thread) {
-  return find_or_make_row(tables.buckets, format::TableId::kBuckets,
-                          tables.stack_nodes.at(stack)->first_bucket,
-                          {static_cast<uint32_t>(kind), stack, labels, shard_of(thread)});
+  RowKey key{static_cast<uint32_t>(kind), stack, labels, shard_of(thread)};
+  if (labels != format::kNoRow && tables.buckets.used() >= kMostBelowLabelled) {
+    const uint32_t known = find(key);
+    if (known != format::kNoRow) return known;
+    count_lost(format::Lost::kLabelsFull);
+    key.labels = format::kNoRow;
+  }
+  return find_or_make_row(tables.buckets, format::TableId::kBuckets, head_of(key), key);
 }
 
 uint64_t operation_epoch() { return header->control.cut_epoch.load(std::memory_order_acquire); }

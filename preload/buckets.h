@@ -10,6 +10,9 @@
 
 namespace mprof::preload {
 
+bool buckets_init();
+size_t buckets_index_bytes();
+
 // The bucket of (kind, stack, labels) that the thread with row `thread` adds to, made if new.
 uint32_t find_bucket(format::BucketKind kind, uint32_t stack, uint32_t labels, uint32_t thread);
 

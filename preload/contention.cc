@@ -98,7 +98,7 @@ uint32_t allocation_of(const void* object) {
 }
 
 uint32_t labels_of(WaitKind kind, const void* object) {
-  uint32_t set = with_wait(kNoRow, kind);
+  uint32_t set = with_wait(base_labels(), kind);
   if (kind == WaitKind::kJoin) return set;  // what it waits for is a thread
   bool is_global;
   set = with_address(set, LabelName::kLock, object, &is_global);

@@ -31,6 +31,22 @@ void journal(ThreadBlock* thread, uint32_t row, const format::CountSample& sampl
   write_event(thread, record, words);
 }
 
+template <class Change>
+bool change(uint32_t number, Change&& apply) {
+  CountRow* row = tables.counts.at(number);
+  if (!spin_until([&] { return take_if(row->lock, 0u, 1u); })) {  // (K)
+    count_lost(format::Lost::kNotCounted);
+    return false;
+  }
+  const uint32_t version = row->version.load(std::memory_order_relaxed);
+  format::CountTotals& next = row->totals[(version + 1) & 1];
+  next = row->totals[version & 1];
+  apply(next);
+  row->version.store(version + 1, std::memory_order_release);  // (V)
+  row->lock.store(0, std::memory_order_release);
+  return true;
+}
+
 }  // namespace
 
 bool counts_init() {
@@ -46,18 +62,11 @@ uint32_t find_count(format::CountKind kind, uint32_t stack, uint32_t labels, uin
 }
 
 bool add_count_only(uint32_t number, const format::CountSample& sample) {
-  CountRow* row = tables.counts.at(number);
-  if (!spin_until([&] { return take_if(row->lock, 0u, 1u); })) {  // (K)
-    count_lost(format::Lost::kNotCounted);
-    return false;
-  }
-  const uint32_t version = row->version.load(std::memory_order_relaxed);
-  format::CountTotals& next = row->totals[(version + 1) & 1];
-  next = row->totals[version & 1];
-  add_to(next, sample);
-  row->version.store(version + 1, std::memory_order_release);  // (V)
-  row->lock.store(0, std::memory_order_release);
-  return true;
+  return change(number, [&](format::CountTotals& totals) { add_to(totals, sample); });
+}
+
+bool add_removal(uint32_t number) {
+  return change(number, [](format::CountTotals& totals) { totals.value += 1; });
 }
 
 bool add_count(ThreadBlock* thread, uint32_t row, const format::CountSample& sample, uint64_t now) {

@@ -125,9 +125,9 @@ void charge_to_mprof(uint64_t periods, uint64_t period) {
 void take_sample(ThreadBlock* thread, const Registers& interrupted, uint64_t periods,
                  uint64_t period) {
   const uint32_t stack = capture_stack(thread, interrupted);
-  const uint32_t row = stack == kNoRow
-                           ? kNoRow
-                           : find_count(format::CountKind::kCpu, stack, kNoRow, thread->row_number);
+  const uint32_t row = stack == kNoRow ? kNoRow
+                                       : find_count(format::CountKind::kCpu, stack,
+                                                    current_labels(), thread->row_number);
   if (row == kNoRow || !add_count(thread, row, {period, periods * format::kWeightOne}, ticks()))
     return drop(periods);
   add_own(thread->row->cpu_samples, 1);

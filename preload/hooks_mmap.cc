@@ -195,7 +195,7 @@ void add_mapping(ThreadBlock* thread, Range range, CallSite site) {
   const uint32_t stack = capture_stack(thread, site);
   if (stack == format::kNoRow) return;
   const uint32_t bucket =
-      find_bucket(format::BucketKind::kMmap, stack, format::kNoRow, thread->row_number);
+      find_bucket(format::BucketKind::kMmap, stack, current_labels(), thread->row_number);
   if (bucket == format::kNoRow) return;
   if (!done(range_table.add(range, bucket, now), format::Lost::kContended)) return;
   if (!count_mapped(thread, bucket, range.end - range.begin, epoch, now)) drop(range);
@@ -207,7 +207,7 @@ void arrive(Range range, bool anonymous, CallSite site) {
     Leaving replaced{{}, operation_epoch()};
     done(range_table.take(range, &replaced.taken), format::Lost::kFreeContended);
     count_left(thread, replaced);
-    if (anonymous) add_mapping(thread, range, site);
+    if (anonymous && self.paused == 0) add_mapping(thread, range, site);
   });
 }
 

@@ -35,6 +35,7 @@ struct Task {
   size_t stack_bytes;
   uint32_t row;  // in the thread table
   uint32_t process;
+  uint64_t labels;  // its creator's, see LabelsWord
 };
 struct Start {
   std::atomic<bool> taken;
@@ -69,6 +70,7 @@ Task begin_thread(void* argument) {
   const Task task = start->task;
   give_start(start);
   note_stack(task.stack_bytes);
+  self.labels = task.labels;
   if (task.row != kNoRow)
     take_row(task.row, task.process);
   else if (cpu_rate() != 0 && recording())
@@ -129,6 +131,7 @@ template <class Create>
   if (start != nullptr) {
     start->task = task;
     start->task.process = process_number;
+    start->task.labels = self.labels;
     start->task.row = creation == kNoRow ? kNoRow : make_row_for_new_thread(creation);
   }
   const int error = create(start);
@@ -146,7 +149,7 @@ extern "C" {
 
 MPROF_EXPORT int pthread_create(pthread_t* thread, const pthread_attr_t* attributes,
                                 void* (*function)(void*), void* argument) noexcept {
-  const Task task{function, nullptr, argument, stack_bytes_of(attributes), 0, 0};
+  const Task task{function, nullptr, argument, stack_bytes_of(attributes), 0, 0, 0};
   return create_thread(code(function), task, MPROF_CALL_SITE(), [=](Start* start) {
     return start == nullptr ? real.pthread_create(thread, attributes, function, argument)
                             : real.pthread_create(thread, attributes, run_thread, start);
@@ -154,7 +157,7 @@ MPROF_EXPORT int pthread_create(pthread_t* thread, const pthread_attr_t* attribu
 }
 
 MPROF_EXPORT int thrd_create(thrd_t* thread, thrd_start_t function, void* argument) {
-  const Task task{nullptr, function, argument, stack_bytes_of(nullptr), 0, 0};
+  const Task task{nullptr, function, argument, stack_bytes_of(nullptr), 0, 0, 0};
   return create_thread(code(function), task, MPROF_CALL_SITE(), [=](Start* start) {
     return start == nullptr ? real_locks.thrd_create(thread, function, argument)
                             : real_locks.thrd_create(thread, run_c11_thread, start);

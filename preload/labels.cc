@@ -6,6 +6,7 @@
 #include "preload/dump_file.h"
 #include "preload/low.h"
 #include "preload/modules.h"
+#include "preload/thread_state.h"
 
 namespace mprof::preload {
 namespace {
@@ -28,6 +29,9 @@ Text waits[kWaits];
 
 // A program that makes locks on and on must not fill the disk with their addresses.
 constexpr uint64_t kMaxLabels = 1u << 20;
+
+// Nor may the program's own labels, which multiply with mprof's, keep locks from being named.
+constexpr uint64_t kMostBelowProgramLabels = 1u << 18;
 
 uint32_t claim_label() {
   if (tables.labels.used() >= kMaxLabels) {
@@ -67,6 +71,13 @@ bool labels_init() {
 }
 
 size_t labels_index_bytes() { return format::LabelIndex::kIndexBytes; }
+
+uint32_t base_labels() {
+  const uint32_t set = current_labels();
+  if (set == kNoRow || tables.labels.used() < kMostBelowProgramLabels) return set;
+  count_lost(format::Lost::kLabelsFull);
+  return kNoRow;
+}
 
 uint32_t with_wait(uint32_t set, format::WaitKind kind) {
   const Text& text = waits[static_cast<size_t>(kind)];

@@ -13,6 +13,10 @@ namespace mprof::preload {
 bool labels_init();
 size_t labels_index_bytes();
 
+// The program's labels in force in this thread, as the base of the label set of a sample. None,
+// which is counted, when such sets take up their share of the table.
+uint32_t base_labels();
+
 enum class LabelName : uint32_t { kWait, kLock, kLockSite, kVictim, kStart, kCount };
 
 // Each gives `set` with one more label.

@@ -7,11 +7,13 @@
 #include <unistd.h>
 
 #include "format/config.h"
+#include "preload/buckets.h"
 #include "preload/clock.h"
 #include "preload/contention.h"
 #include "preload/control.h"
 #include "preload/counts.h"
 #include "preload/cpu_sampler.h"
+#include "preload/custom_profiles.h"
 #include "preload/dump_file.h"
 #include "preload/filter.h"
 #include "preload/labels.h"
@@ -19,6 +21,7 @@
 #include "preload/live_index.h"
 #include "preload/low.h"
 #include "preload/modules.h"
+#include "preload/program_labels.h"
 #include "preload/range_table.h"
 #include "preload/real.h"
 #include "preload/real_locks.h"
@@ -96,9 +99,10 @@ bool is_exact(uint64_t rate) { return rate != 0 && rate < format::kLeastChangedH
 uint32_t live_heads(uint64_t rate) { return is_exact(rate) ? 1u << 20 : 1u << 14; }
 
 bool init_tables() {
-  return stacks_init() && live_index.init(live_heads(settings.heap_rate)) && threads_init() &&
-         rule_cache_init() && (!settings.mmap || range_table.init()) && labels_init() &&
-         counts_init() && condition_table_init(settings.mutex_fraction != 0);
+  return stacks_init() && buckets_init() && live_index.init(live_heads(settings.heap_rate)) &&
+         threads_init() && rule_cache_init() && (!settings.mmap || range_table.init()) &&
+         labels_init() && program_labels_init() && counts_init() &&
+         condition_table_init(settings.mutex_fraction != 0);
 }
 
 // The thread that is there already; its maker is the process's.
@@ -156,8 +160,9 @@ bool start_recording() {
     return decline("no memory for the tables");
   }
   std::atomic_ref(header->anonymous_bytes)
-      .fetch_add(stacks_index_bytes() + live_index.bytes() + range_table.bytes() +
-                     labels_index_bytes() + counts_index_bytes() + condition_table_bytes(),
+      .fetch_add(stacks_index_bytes() + buckets_index_bytes() + live_index.bytes() +
+                     range_table.bytes() + labels_index_bytes() + program_labels_bytes() +
+                     counts_index_bytes() + condition_table_bytes(),
                  std::memory_order_relaxed);
   count_first_thread();
   const char* allocator = allocator_path();
@@ -201,6 +206,7 @@ bool leave_parents_dump() {
   forget_modules();
   filter_clear();
   range_table.forget();
+  custom_profiles_forget();
   self.block = nullptr;
   state.store(State::kUnstarted, std::memory_order_release);
   return false;

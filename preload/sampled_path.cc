@@ -95,7 +95,8 @@ void sample_allocation(ThreadBlock* thread, void* block, size_t bytes, uint64_t 
   const HeapSample sample{bytes, format::sample_weight(bytes, rate)};
   const uint32_t stack = capture_stack(thread, site);
   if (stack == kNoRow) return;
-  const uint32_t bucket = find_bucket(format::BucketKind::kHeap, stack, kNoRow, thread->row_number);
+  const uint32_t bucket =
+      find_bucket(format::BucketKind::kHeap, stack, current_labels(), thread->row_number);
   if (bucket == kNoRow || !make_live(thread, block, bucket, sample, now)) return;
   if (!add_allocation(bucket, sample, epoch)) {
     take_out(thread, block);  // else its free would be one without an allocation
@@ -156,7 +157,7 @@ void on_alloc(void* block, size_t bytes, CallSite site) {
   if (in_arena(block) || !ready_to_sample()) return look_soon();
   notice_control();
   const uint64_t rate = sampled_rate_outside(bytes);
-  if (rate == 0 || block == nullptr) return;
+  if (rate == 0 || block == nullptr || self.paused != 0) return;
   ThreadBlock* thread = own_block();
   if (thread == nullptr) return;
   const Guard guard(Guard::kAtWork);

@@ -114,9 +114,14 @@ void attach_profbuf(ThreadBlock* block) {
   block->row->profbuf.store(number + 1, std::memory_order_relaxed);
 }
 
+void show_labels(format::ThreadRow* row) {
+  row->labels.store(current_labels() + 1, std::memory_order_relaxed);
+}
+
 void publish_row(uint32_t number) {
   format::ThreadRow* row = tables.threads.at(number);
   row->start_ticks = ticks();
+  show_labels(row);
   row->tid.store(static_cast<uint32_t>(sys::gettid()), std::memory_order_release);
   header->threads_seen.fetch_add(1, std::memory_order_relaxed);
 }
@@ -242,6 +247,11 @@ void note_thread() {
 void note_name() {
   if (header != nullptr && self.row != 0 && self.process == process_number)
     sys::prctl(PR_GET_NAME, tables.threads.at(self.row - 1)->name);
+}
+
+void set_current_labels(uint32_t set) {
+  std::atomic_ref(self.labels).store(LabelsWord::of(set), std::memory_order_relaxed);
+  if (self.row != 0 && self.process == process_number) show_labels(tables.threads.at(self.row - 1));
 }
 
 bool threads_init() {

@@ -61,13 +61,36 @@ struct ThreadState {
   // The sampling point lies behind this piece; see sampler.h.
   uint64_t steps_beyond;
   uint64_t drawn_rate;  // with which it was drawn; 0: there is none
+  uint64_t labels;      // the program's, in force: a LabelsWord
+  uint32_t paused;      // mprof_pause() without its mprof_resume(): allocations do not count
+  uint32_t reserved;
 };
-static_assert(sizeof(ThreadState) == 80, "TLS comes out of every thread's stack");
+static_assert(sizeof(ThreadState) == 96, "TLS comes out of every thread's stack");
 
 extern __thread ThreadState self MPROF_INITIAL_EXEC;
 
 // Numbers the processes of a fork chain, so that state from before a fork is recognised.
 extern uint32_t process_number;
+
+// A label set of the program's as it is kept in TLS and handed to the program: the process whose
+// dump has it in the upper half, row + 1 in the lower one; 0 is no labels. One store changes it.
+struct LabelsWord {
+  static uint64_t of(uint32_t set) {
+    return set == format::kNoRow ? 0 : uint64_t{process_number} << 32 | (set + 1);
+  }
+  // The set in this process's dump; kNoRow if there is none, or it is one of before a fork.
+  static uint32_t set_of(uint64_t word) {
+    return word >> 32 == process_number ? static_cast<uint32_t>(word) - 1 : format::kNoRow;
+  }
+};
+
+// The label set that the program has in force in this thread, kNoRow for none. Safe in a signal
+// handler, whatever it interrupted.
+inline uint32_t current_labels() {
+  return LabelsWord::set_of(std::atomic_ref(self.labels).load(std::memory_order_relaxed));
+}
+// Puts it in force; the thread's row, if it has one, shows it. There is a dump.
+void set_current_labels(uint32_t set);
 
 // The block of this thread, registered in the current dump; nullptr if there is no memory.
 ThreadBlock* own_block();

@@ -18,7 +18,7 @@ MAY_INCLUDE = {
     "dumper": {"dumper", "format"},
 }
 FREESTANDING = set(
-    "algorithm array atomic bit concepts cstddef cstdint cstring limits new span type_traits utility".split()
+    "algorithm array atomic bit concepts cstddef cstdint cstring initializer_list limits new span type_traits utility".split()
 )
 INCLUDE = re.compile(r'^\s*#\s*include\s+(?:"([^"]+)"|<([^>]+)>)')
 

@@ -1,12 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """mprof.h: the same program asks with and without the library, in C and C++, with and without -pie."""
 
-import os
 from pathlib import Path
 
+import api_program
 import harness
-
-HEADERS = Path(os.environ["MPROF_SOURCE"]) / "preload"
 
 # Two lines: this process, then the child of a fork.
 PROGRAM = """
@@ -32,36 +30,16 @@ int main(void) {
 }
 """
 
-COMPILERS = [
-    ("cc", "c", ["-std=c99", "-D_POSIX_C_SOURCE=200809L"]),
-    ("c++", "cc", ["-std=c++11"]),
-]
-LINKING = [["-fPIE", "-pie"], ["-fno-pie", "-no-pie"]]
-WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
-
-
-class Ask(harness.Case):
-    def compile(self, compiler, suffix, options):
-        source = self.dir / f"ask.{suffix}"
-        source.write_text(PROGRAM)
-        program = self.dir / "ask"
-        run = self.run_plain(compiler, *options, *WARNINGS, f"-I{HEADERS}", source, "-o", program)
-        self.assertEqual(run.returncode, 0, run)
-        return program
-
+class Ask(api_program.Case):
     def programs(self):
-        for compiler, suffix, standard in COMPILERS:
-            for linking in LINKING:
-                for level in ["-O0", "-O2"]:
-                    with self.subTest(compiler=compiler, linking=linking, level=level):
-                        yield self.compile(compiler, suffix, [*standard, *linking, level])
+        return super().programs(PROGRAM)
 
     def test_without_the_library(self):
         for program in self.programs():
             self.assertEqual(self.run_plain(program).stdout, "0 none\n0 none\n")
 
     def test_static_program(self):
-        program = self.compile("cc", "c", ["-std=c99", "-D_POSIX_C_SOURCE=200809L", "-static"])
+        program = self.compile(PROGRAM, "cc", "c", ["-std=c99", "-D_POSIX_C_SOURCE=200809L", "-static"])
         self.assertEqual(self.run_under(program).stdout, "0 none\n0 none\n")
 
     def test_with_the_library(self):

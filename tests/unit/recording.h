@@ -23,11 +23,13 @@
 
 #include "preload/buckets.h"
 #include "preload/counts.h"
+#include "preload/custom_profiles.h"
 #include "preload/dump_file.h"
 #include "preload/filter.h"
 #include "preload/labels.h"
 #include "preload/live_index.h"
 #include "preload/modules.h"
+#include "preload/program_labels.h"
 #include "preload/stacks.h"
 #include "preload/thread_state.h"
 
@@ -56,9 +58,9 @@ class Recording {
       : out_(folder_.path() + "/dump") {
     settings.out = out_.c_str();
     if (!preload::modules_init() || !preload::create_dump(settings) || !preload::stacks_init() ||
-        !preload::live_index.init(live_heads) || !preload::threads_init() ||
-        !preload::labels_init() || !preload::counts_init() ||
-        !preload::condition_table_init(settings.mutex_fraction != 0))
+        !preload::buckets_init() || !preload::live_index.init(live_heads) ||
+        !preload::threads_init() || !preload::labels_init() || !preload::program_labels_init() ||
+        !preload::counts_init() || !preload::condition_table_init(settings.mutex_fraction != 0))
       throw std::runtime_error("the recording does not start");
   }
   ~Recording() {
@@ -66,6 +68,7 @@ class Recording {
     preload::forget_threads();
     preload::forget_modules();
     preload::filter_clear();
+    preload::custom_profiles_forget();
     preload::self.block = nullptr;
   }
   Recording(const Recording&) = delete;

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs that are written against mprof.h, in each language it is for."""
+
+import os
+from pathlib import Path
+
+import harness
+
+HEADERS = Path(os.environ["MPROF_SOURCE"]) / "preload"
+
+COMPILERS = [
+    ("cc", "c", ["-std=c99", "-D_POSIX_C_SOURCE=200809L"]),
+    ("c++", "cc", ["-std=c++11"]),
+]
+LINKING = [["-fPIE", "-pie"], ["-fno-pie", "-no-pie"]]
+WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+
+
+class Case(harness.Case):
+    def compile(self, source_text, compiler, suffix, options, name="ask"):
+        source = self.dir / f"{name}.{suffix}"
+        source.write_text(source_text)
+        program = self.dir / name
+        run = self.run_plain(
+            compiler, *options, *WARNINGS, f"-I{HEADERS}", source, "-o", program, "-pthread"
+        )
+        self.assertEqual(run.returncode, 0, run)
+        return program
+
+    def programs(self, source_text):
+        """It compiled in every way, each in a subtest."""
+        for compiler, suffix, standard in COMPILERS:
+            for linking in LINKING:
+                for level in ["-O0", "-O2"]:
+                    with self.subTest(compiler=compiler, linking=linking, level=level):
+                        yield self.compile(source_text, compiler, suffix, [*standard, *linking, level])

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The programs in docs/api.md compile without a warning, run alike with and without the library, and show what they say."""
+
+import os
+import re
+from pathlib import Path
+
+import api_program
+import harness
+
+PAGE = Path(os.environ["MPROF_SOURCE"]) / "docs" / "api.md"
+EXAMPLES = {
+    name: text
+    for _, text, name in re.findall(r"(?ms)^```(c|cpp)\n((?:/\*|//) (\S+\.(?:c|cc))\b.*?)^```$", PAGE.read_text())
+}
+COMPILERS = {suffix: (compiler, options) for compiler, suffix, options in api_program.COMPILERS}
+
+
+class Examples(api_program.Case):
+    def build(self, name):
+        stem, suffix = name.split(".")
+        compiler, options = COMPILERS[suffix]
+        return self.compile(EXAMPLES[name], compiler, suffix, [*options, "-g", "-O1"], stem)
+
+    def run_example(self, name, with_library, without_library=None):
+        """What it prints, with and without; gives its dump."""
+        program = self.build(name)
+        plain = self.run_plain(program)
+        under = self.run_under(program)
+        for run, wanted in ((plain, without_library or with_library), (under, with_library)):
+            self.assertEqual((run.returncode, run.stdout, run.stderr), (0, wanted, ""), run)
+        return self.only_dump()
+
+    def labels(self, dump, **bytes_of):
+        """The label sets of the only sample with so many bytes."""
+        profile = self.profile(dump, "allocs")
+        found = {}
+        for name, size in bytes_of.items():
+            (sample,) = [s for s in profile.samples if s.values["alloc_space"] == size]
+            found[name] = sample.labels
+        return found
+
+    def test_every_example_of_the_page_is_tested(self):
+        blocks = re.findall(r"(?m)^```(?:c|cpp)$", PAGE.read_text())
+        self.assertEqual(len(blocks), len(EXAMPLES))
+        tested = {name[len("test_example_") :].replace("_", ".") for name in dir(self) if name.startswith("test_example_")}
+        self.assertEqual(tested, set(EXAMPLES))
+
+    def test_example_active_c(self):
+        program = self.build("active.c")
+        self.assertEqual(self.run_plain(program).stdout, "not profiled\n")
+        under = self.run_under(program)
+        self.assertEqual(under.stdout, f"profiled into {self.only_dump()}\n")
+
+    def test_example_labels_c(self):
+        dump = self.run_example("labels.c", "done\n")
+        request = {"handler": "order", "request": "7"}
+        self.assertEqual(self.labels(dump, page=1000, mail=2000), {"page": request, "mail": request})
+        tags = self.go_pprof("-tags", "-sample_index=inuse_space", self.profile_file(dump))
+        self.assertRegex(tags, r"(?m)\(\s*100%\): 7$")
+
+    def test_example_labels_cc(self):
+        dump = self.run_example("labels.cc", "order 7\n")
+        self.assertEqual(
+            self.labels(dump, page=1000, invoice=3000),
+            {
+                "page": {"handler": "order", "request": "7"},
+                "invoice": {"handler": "invoice", "request": "7"},
+            },
+        )
+
+    def test_example_profile_c(self):
+        self.run_example("profile.c", "1 still open\n", "0 still open\n")
+
+    def test_example_profile_cc(self):
+        # A vector of sessions moves none of them: they are made in place.
+        self.run_example("profile.cc", "2 sessions\n", "0 sessions\n")
+
+    def test_example_arena_c(self):
+        profile = self.profile(self.run_example("arena.c", "1\n"))
+        self.assert_site(profile, "arena_alloc", 2, 2000, 1, 1500)
+        self.assertNotIn(65536, [sample.values["alloc_space"] for sample in profile.samples])
+
+    def test_example_arena_cc(self):
+        profile = self.profile(self.run_example("arena.cc", "1000\n"))
+        self.assertIn(4000, [sample.values["alloc_space"] for sample in profile.samples])
+        self.assertNotIn(8096, [sample.values["alloc_space"] for sample in profile.samples])
+
+
+if __name__ == "__main__":
+    harness.main()
