@@ -162,6 +162,18 @@ class Truth(serving.Case):
         profile = self.during("/debug/pprof/allocs?seconds=2")
         self.assertEqual(profile.samples, [])
 
+    def test_what_did_not_change_is_not_rounded_anew(self):
+        """Estimates are rounded along their sum, so a row could change by one when one before it does."""
+        for seed in ("5", "7", "8"):
+            with self.subTest(seed):
+                self.program = self.start_obedient(rate=3000, env={"MPROF_SEED": seed})
+                self.serve(self.program.pid)
+                for line in ("churn 100", "keep 200"):
+                    self.program.obey(line)
+                profile = self.during("/debug/pprof/allocs?seconds=2", "churn 333")
+                self.assertGreater(profile.below("churned_block")["alloc_objects"], 0)
+                self.assertEqual(profile.below("kept_block")["alloc_objects"], 0)
+
     def test_waits_of_seconds_are_a_difference(self):
         self.program.obey("contend 2")
         profile = self.during("/debug/pprof/block?seconds=3", "contend 5")
