@@ -429,7 +429,7 @@ const std::string* HttpRequest::parameter(const std::string& name) const {
 }
 
 std::string trusted_head(std::string_view head) {
-  constexpr std::string_view kLeftOut[] = {"range", "expect", "content-length"};
+  constexpr std::string_view kLeftOut[] = {"range", "expect", "content-length", "accept-encoding"};
   std::string out;
   for_each_line(head, [&](std::string_view line) {
     const bool left_out =

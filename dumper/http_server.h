@@ -76,7 +76,8 @@ class HttpServer {
 };
 
 // The head of a request as cpp-httplib may see it: without the headers that it would act on by
-// itself (a list of ranges multiplies the answer; a body was read already).
+// itself (a list of ranges multiplies the answer; a body was read already; profiles are
+// compressed).
 [[nodiscard]] std::string trusted_head(std::string_view head);
 // Of the first header of this name (in lower case); nullopt if there is none.
 [[nodiscard]] std::optional<std::string> header_of(std::string_view head, std::string_view name);

@@ -35,7 +35,7 @@ HttpResponse text_response(int status, const std::string& text) {
 
 // The header is how `go tool pprof` knows that the text is worth showing.
 HttpResponse error_response(int status, const std::string& text) {
-  HttpResponse response = text_response(status, printable(text) + "\n");
+  HttpResponse response = text_response(status, text + "\n");
   response.headers = {{"X-Go-Pprof", "1"}};
   return response;
 }
@@ -48,7 +48,9 @@ HttpResponse html_response(std::string page) {
 }
 
 HttpResponse redirect(const std::string& to) {
-  HttpResponse response = text_response(301, "");
+  HttpResponse response =
+      html_response(fmt::format("<a href=\"{}\">Moved Permanently</a>.\n\n", to));
+  response.status = 301;
   response.headers = {{"Location", to}};
   return response;
 }
@@ -78,8 +80,8 @@ std::vector<std::string> names_in(const Dump& dump) {
 [[noreturn]] void unknown_profile(const Dump& dump, std::string_view name) {
   std::string known;
   for (const std::string& one : names_in(dump)) known += (known.empty() ? "" : ", ") + one;
-  throw HttpError(404,
-                  fmt::format("Unknown profile '{}'; there are {}", name.substr(0, 64), known));
+  throw HttpError(
+      404, fmt::format("Unknown profile '{}'; there are {}", printable(name.substr(0, 64)), known));
 }
 
 // Everything below /debug/pprof/ of one dump.
@@ -154,8 +156,8 @@ class Served {
     std::string known;
     for (const ProfiledProcess& process : processes())
       known += fmt::format("{}{}", known.empty() ? "" : ", ", process.pid);
-    throw HttpError(404, fmt::format("no profiled process '{}'; there are: {}", pid.substr(0, 64),
-                                     known.empty() ? "none" : known));
+    throw HttpError(404, fmt::format("no profiled process '{}'; there are: {}",
+                                     printable(pid.substr(0, 64)), known.empty() ? "none" : known));
   }
 
   std::string one_;
@@ -191,7 +193,7 @@ class Routes {
   void check_access(const HttpRequest& request) const {
     if (checks_names_ && !request.host.empty() && !is_local_name(request.host))
       throw HttpError(403, fmt::format("Host '{}': accepted are localhost, 127.0.0.1 and [::1]",
-                                       request.host.substr(0, 64)));
+                                       printable(request.host.substr(0, 64))));
     if (!token_.empty() && !bears_token(request.authorization, token_))
       throw HttpError(401, "accepted is: Authorization: Bearer TOKEN");
   }

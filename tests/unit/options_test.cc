@@ -137,3 +137,33 @@ TEST_CASE("options: help and version are printed, not errors") {
   CHECK(parse({"--help"}).help.find("doctor") != std::string::npos);
   CHECK(parse({"run", "--help"}).help.find("MPROF_HEAP_RATE") != std::string::npos);
 }
+
+TEST_CASE("options: serve listens on this machine unless told otherwise") {
+  const Options plain = parse({"serve"});
+  CHECK(plain.command == Command::kServe);
+  CHECK(plain.serve.what.empty());
+  CHECK(plain.serve.listen.host == "127.0.0.1");
+  CHECK(plain.serve.listen.port == 6060);
+  CHECK_FALSE(plain.serve.allow_remote);
+  const Options full = parse({"serve", "a", "b", "--listen", ":80", "--allow-remote", "--token",
+                              "f", "--symbols", "names"});
+  CHECK(full.serve.what == Words{"a", "b"});
+  CHECK_FALSE(full.serve.listen.is_loopback);
+  CHECK(full.serve.allow_remote);
+  CHECK(full.serve.token_file == "f");
+  CHECK(full.serve.symbols.detail == SymbolDetail::kNames);
+  CHECK(parse({"serve", "--token-env", "V"}).serve.token_variable == "V");
+}
+
+TEST_CASE("options: serve refuses what it cannot mean") {
+  CHECK_THAT(error_of({"serve", "--listen", "example.com:1"}), Catch::Contains("ADDRESS:PORT"));
+  CHECK_THAT(error_of({"serve", "--token", "f", "--token-env", "V"}), Catch::Contains("excludes"));
+}
+
+TEST_CASE("options: ps takes directories") {
+  const Options options = parse({"ps", "d", "--json"});
+  CHECK(options.command == Command::kPs);
+  CHECK(options.dumps == Words{"d"});
+  CHECK(options.json);
+  CHECK(parse({"ps"}).dumps.empty());
+}
