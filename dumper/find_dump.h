@@ -23,6 +23,9 @@ namespace mprof::dumper {
 // A path at which the dump of a running process can be opened.
 [[nodiscard]] std::string dump_of_process(uint32_t pid);
 
+// Does it begin as a dump does?
+[[nodiscard]] bool is_dump_file(const std::string& path);
+
 // The argument of `mprof pprof`, `top`, `info`: a file, else all digits is a pid.
 [[nodiscard]] std::string resolve_dump(const std::string& argument);
 

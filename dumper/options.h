@@ -31,7 +31,9 @@ enum class Command {
   kDrain,
   kTimeline,
   kLifetimes,
-  kLocks
+  kLocks,
+  kDiff,
+  kMerge
 };
 
 struct Options {
@@ -42,6 +44,7 @@ struct Options {
   std::map<std::string, std::string> environment;  // run: MPROF_* from options
   std::vector<View> views;                         // empty: what the target recorded
   std::string directory;
+  std::string output_file;  // diff, merge
   bool drain = true;
   bool run_it = true;
   bool text = false;
@@ -56,6 +59,8 @@ struct Options {
   View top_view = HeapView::kHeap;
   bool objects = false;      // top: blocks in place of bytes
   bool contentions = false;  // top: contentions in place of their time
+  std::string value_type;    // diff: by name; empty: the profile's default
+  bool normalize = false;    // diff: A to B's total
   std::optional<TimePoint> from;
   std::optional<TimePoint> to;
 };

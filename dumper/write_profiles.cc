@@ -16,6 +16,7 @@
 
 #include "dumper/encode_pprof.h"
 #include "dumper/encode_text.h"
+#include "dumper/find_dump.h"
 #include "dumper/profile_comments.h"
 
 namespace mprof::dumper {
@@ -36,7 +37,7 @@ void write_all(int fd, const std::string& bytes, const std::string& path) {
 }
 
 // Renamed into place, so that nobody reads half a profile.
-void write_file(const std::string& path, const std::string& bytes) {
+void replace_file(const std::string& path, const std::string& bytes) {
   std::string temporary = path + ".XXXXXX";
   const int fd = mkostemp(temporary.data(), O_CLOEXEC);
   if (fd < 0) fail(path);
@@ -47,6 +48,19 @@ void write_file(const std::string& path, const std::string& bytes) {
     if (fchmod(fd, 0666 & ~mask) != 0 || rename(temporary.c_str(), path.c_str()) != 0) fail(path);
   } catch (...) {
     unlink(temporary.c_str());
+    close(fd);
+    throw;
+  }
+  close(fd);
+}
+
+// A pipe or a device: /dev/stdout.
+void write_into(const std::string& path, const std::string& bytes) {
+  const int fd = open(path.c_str(), O_WRONLY | O_CLOEXEC);
+  if (fd < 0) fail(path);
+  try {
+    write_all(fd, bytes, path);
+  } catch (...) {
     close(fd);
     throw;
   }
@@ -127,6 +141,18 @@ void keep_window(const WindowProfile& window, int64_t end_ns, CountReading& read
 }
 
 }  // namespace
+
+void write_file(const std::string& path, const std::string& bytes) {
+  if (is_dump_file(path))
+    throw std::runtime_error(path + ": is a dump; a profile is not written over it");
+  std::error_code missing;
+  const fs::file_status status = fs::status(path, missing);
+  if (fs::is_directory(status)) throw std::system_error(EISDIR, std::generic_category(), path);
+  if (fs::exists(status) && !fs::is_regular_file(status))
+    write_into(path, bytes);
+  else
+    replace_file(path, bytes);
+}
 
 Reading read_whole(Dump& dump) {
   Reading reading;

@@ -34,6 +34,9 @@ struct Reading {
 [[nodiscard]] PlacedProfile make_profile(const Dump& dump, const Reading& reading, View view,
                                          LabelNames& names);
 
+// Whole or not at all, unless it is a pipe or a device. Never over a dump.
+void write_file(const std::string& path, const std::string& bytes);
+
 // Writes them and gives the names. One symbolizer serves many dumps: it knows files, not processes.
 std::vector<std::string> write_profiles(const Dump& dump, const Reading& reading,
                                         const OutputOptions& options, Symbolizer& symbolizer);
