@@ -121,6 +121,8 @@ class IdIndex {
         fail(fmt::format("two {}s have the id {}", what, rows_[i].first));
   }
   uint32_t find(uint64_t id, const char* what, const char* from) const {
+    // Nearly all writers count from 1.
+    if (id - 1 < rows_.size() && rows_[id - 1].first == id) return rows_[id - 1].second;
     const auto row = std::lower_bound(rows_.begin(), rows_.end(), std::pair{id, uint32_t{0}});
     if (row == rows_.end() || row->first != id)
       fail(fmt::format("a {} names {} {}, which does not exist", from, what, id));
