@@ -127,8 +127,14 @@ void combine(const std::string& a, const std::string& b, const Combine& action) 
   }
 }
 
+// On standard output nothing else may stand beside it.
 void write_combined(const Options& options, const Profile& profile) {
-  write_file(options.output_file, encode_pprof(profile));
+  const std::string bytes = encode_pprof(profile);
+  if (options.output_file == "-" || options.output_file == "/dev/stdout") {
+    std::fwrite(bytes.data(), 1, bytes.size(), stdout);
+    return;
+  }
+  write_file(options.output_file, bytes);
   fmt::print("{}\n", options.output_file);
 }
 

@@ -195,8 +195,10 @@ void add_diff(CLI::App& app, Options& options, Raw& raw) {
   CLI::App* diff = add_command(app, "diff", "what each function has in B beyond A: mprof diff A B",
                                options, Command::kDiff);
   add_profiles(diff, options, raw)->expected(2);
-  diff->add_option("-o,--output", options.output_file,
-                   "write the difference for `go tool pprof`, in place of the table");
+  diff->add_option(
+      "-o,--output", options.output_file,
+      "write the difference for `go tool pprof` (-: to standard output), in place of the "
+      "table");
   diff->add_option("--type", options.value_type, "inuse_space, delay, ...; default: the profile's");
   diff->add_option("-n,--rows", options.rows, "rows to show, 0 for all")->capture_default_str();
   diff->add_flag("--cum", raw.cum, "compare functions with all that they called");
@@ -207,7 +209,8 @@ void add_merge(CLI::App& app, Options& options, Raw& raw) {
   CLI::App* merge = add_command(app, "merge", "the sum of profiles: mprof merge A B... -o OUT",
                                 options, Command::kMerge);
   add_profiles(merge, options, raw);
-  merge->add_option("-o,--output", options.output_file, "the file to write")->required();
+  merge->add_option("-o,--output", options.output_file, "the file to write, - for standard output")
+      ->required();
 }
 
 std::unique_ptr<CLI::App> make_app(Options& options, Raw& raw) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The profile model: stacks with values, and what one can do with them. Knows nothing of files,
+// The profile model: stacks with values, and what one can do with one. Knows nothing of files,
 // dumps or symbols; the encoders and reports read it, the dump reader and the symbolizer fill it.
 //
 // Threads   thread-compatible: share a const Profile, never a changing one.

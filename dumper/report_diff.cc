@@ -191,7 +191,7 @@ DiffReport compute_diff(const Profile& a, const Profile& b, const DiffOptions& o
   top.value_type = report.type.type;
   TopReport of_a = top_of_a(a, b, top);
   TopReport of_b = compute_top(b, top);
-  report.is_estimate = of_a.is_estimate || of_b.is_estimate;
+  report.is_estimate = of_a.is_estimate && of_b.is_estimate;
   report.note = of_b.note;
   report.total = totals(a, b, report.type.type);
   DiffBuilder builder(options.by);

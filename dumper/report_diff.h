@@ -41,8 +41,10 @@ struct DiffReport {
   std::vector<DiffRow> rows;  // those that differ, the largest difference first
   size_t equal_functions = 0;
   DiffValue total;
-  bool is_estimate = false;  // some sample has variances
-  std::string note;          // why drop_frames was not applied
+  // Both sides have variances. A file has none, so the error of what is compared with it is not
+  // known.
+  bool is_estimate = false;
+  std::string note;  // why drop_frames was not applied
 };
 
 [[nodiscard]] DiffReport compute_diff(const Profile& a, const Profile& b,

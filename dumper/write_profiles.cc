@@ -148,10 +148,10 @@ void write_file(const std::string& path, const std::string& bytes) {
   std::error_code missing;
   const fs::file_status status = fs::status(path, missing);
   if (fs::is_directory(status)) throw std::system_error(EISDIR, std::generic_category(), path);
-  if (fs::exists(status) && !fs::is_regular_file(status))
-    write_into(path, bytes);
-  else
-    replace_file(path, bytes);
+  if (fs::exists(status) && !fs::is_regular_file(status)) return write_into(path, bytes);
+  // A link stays one: /dev/stderr may lead to a file, and must not become one.
+  const fs::file_status itself = fs::symlink_status(path, missing);
+  replace_file(fs::is_symlink(itself) ? fs::canonical(path).string() : path, bytes);
 }
 
 Reading read_whole(Dump& dump) {
