@@ -107,8 +107,9 @@ std::string as_text(const Profile& profile, format::CountKind kind) {
 
 std::string write_view(const Profile& profile, const std::string& base, View view, bool text) {
   const std::string path = fmt::format("{}.{}.{}", base, view_name(view), text ? "txt" : "pb.gz");
-  write_file(path, text ? std::visit([&](auto one) { return as_text(profile, one); }, view)
-                        : encode_pprof(profile));
+  // Replaces a link, too: the name was not chosen by the user, and others may write beside a dump.
+  replace_file(path, text ? std::visit([&](auto one) { return as_text(profile, one); }, view)
+                          : encode_pprof(profile));
   return path;
 }
 

@@ -34,7 +34,7 @@ struct Reading {
 [[nodiscard]] PlacedProfile make_profile(const Dump& dump, const Reading& reading, View view,
                                          LabelNames& names);
 
-// Whole or not at all, unless it is a pipe or a device. Never over a dump.
+// Where the user says: whole or not at all, unless it is a pipe or a device. Never over a dump.
 void write_file(const std::string& path, const std::string& bytes);
 
 // Writes them and gives the names. One symbolizer serves many dumps: it knows files, not processes.
