@@ -5,6 +5,7 @@
 #include <zlib.h>
 
 #include <algorithm>
+#include <optional>
 #include <protozero/pbf_reader.hpp>
 #include <string>
 #include <utility>
@@ -100,10 +101,6 @@ struct RawMapping {
   Mapping mapping;
   int64_t path = 0, build_id = 0;
 };
-struct RawLine {
-  uint64_t function = 0;
-  int64_t line = 0;
-};
 struct RawFunction {
   uint64_t id = 0;
   int64_t name = 0, system_name = 0, file = 0, start_line = 0;
@@ -124,6 +121,8 @@ class IdIndex {
         fail(fmt::format("two {}s have the id {}", what, rows_[i].first));
   }
   uint32_t find(uint64_t id, const char* what, const char* from) const {
+    // Nearly all writers count from 1.
+    if (id - 1 < rows_.size() && rows_[id - 1].first == id) return rows_[id - 1].second;
     const auto row = std::lower_bound(rows_.begin(), rows_.end(), std::pair{id, uint32_t{0}});
     if (row == rows_.end() || row->first != id)
       fail(fmt::format("a {} names {} {}, which does not exist", from, what, id));
@@ -386,6 +385,7 @@ class Decoder {
         case 2: mapping = unsigned_number(r); return;
         case 3: location.address = unsigned_number(r); return;
         case 4: location.lines.push_back(line(message(r))); return;
+        case 5: location.is_folded = flag(r); return;
         default: r.skip();
       }
     });
@@ -396,15 +396,28 @@ class Decoder {
 
   Line line(protozero::data_view bytes) {
     charge_row<Line>();
-    RawLine raw;
+    Line line;
+    uint64_t function = 0;
     each_field(bytes, "Line", [&](Reader& r) {
       switch (r.tag()) {
-        case 1: raw.function = unsigned_number(r); return;
-        case 2: raw.line = number(r); return;
+        case 1: function = unsigned_number(r); return;
+        case 2: line.line = number(r); return;
+        case 3: line.column = number(r); return;
         default: r.skip();
       }
     });
-    return {function_ids_.find(raw.function, "function", "line"), raw.line};
+    line.function =
+        function == 0 ? nameless_function() : function_ids_.find(function, "function", "line");
+    return line;
+  }
+
+  // Of lines without one, which pprof accepts.
+  uint32_t nameless_function() {
+    if (!nameless_function_) {
+      nameless_function_ = static_cast<uint32_t>(profile_.functions.size());
+      profile_.functions.emplace_back();
+    }
+    return *nameless_function_;
   }
 
   void sample(protozero::data_view bytes) {
@@ -462,6 +475,7 @@ class Decoder {
   std::vector<int64_t> comments_;
   int64_t drop_frames_ = 0, keep_frames_ = 0, doc_url_ = 0, default_type_ = 0;
   IdIndex mapping_ids_, function_ids_, location_ids_;
+  std::optional<uint32_t> nameless_function_;
   std::vector<uint64_t> ids_;  // of the sample being read
 };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A pprof file of any writer -> Profile. For diff, merge, `mprof top FILE`, and tests.
+// A pprof file of any writer -> Profile. For `mprof diff` and `mprof merge`, and tests.
 //
 // Takes     gzip or plain protobuf; repeated numbers packed or not; ids in any order and size;
 //           fields of later versions (skipped).

@@ -142,7 +142,9 @@ class Encoder {
       Writer sub(message, 4);
       sub.add_uint64(1, uint64_t{line.function} + 1);
       optional(sub, 2, line.line);
+      optional(sub, 3, line.column);
     }
+    optional(message, 5, l.is_folded);
   }
 
   void function(size_t index) {

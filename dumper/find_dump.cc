@@ -54,21 +54,13 @@ bool maps_file(const std::vector<MapsLine>& lines, ino_t inode) {
                      [inode](const MapsLine& line) { return line.inode == inode; });
 }
 
-bool has_magic(const std::string& path) {
-  struct stat status {};
-  if (stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) return false;
-  std::ifstream in(path, std::ios::binary);
-  uint64_t magic = 0;
-  return in.read(reinterpret_cast<char*>(&magic), sizeof magic) && magic == format::kDumpMagic;
-}
-
 // A deleted dump, or one behind a chroot, is reached through /proc.
 std::optional<std::string> openable_path(uint32_t pid, const MapsLine& line) {
   const std::string candidates[] = {line.path, fmt::format("/proc/{}/root{}", pid, line.path),
                                     fmt::format("/proc/{}/map_files/{}", pid, line.range)};
   for (const std::string& path : candidates) {
     struct stat status {};
-    if (stat(path.c_str(), &status) == 0 && status.st_ino == line.inode && has_magic(path))
+    if (stat(path.c_str(), &status) == 0 && status.st_ino == line.inode && is_dump_file(path))
       return path;
   }
   return std::nullopt;
@@ -148,6 +140,14 @@ std::vector<std::string> mapped_dumps(uint32_t pid) {
     if (auto path = openable_path(pid, *line)) paths.push_back(std::move(*path));
   }
   return paths;
+}
+
+bool is_dump_file(const std::string& path) {
+  struct stat status {};
+  if (stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) return false;
+  std::ifstream in(path, std::ios::binary);
+  uint64_t magic = 0;
+  return in.read(reinterpret_cast<char*>(&magic), sizeof magic) && magic == format::kDumpMagic;
 }
 
 std::string resolve_dump(const std::string& argument) {

@@ -27,6 +27,8 @@ namespace mprof::dumper {
 // Those that a process has mapped, each by a path at which it can be opened: its own, and shortly
 // after a fork that of its parent. Empty if there is none, or if its mappings may not be read.
 [[nodiscard]] std::vector<std::string> mapped_dumps(uint32_t pid);
+// Does it begin as a dump does?
+[[nodiscard]] bool is_dump_file(const std::string& path);
 
 // The argument of `mprof pprof`, `top`, `info`: a file, else all digits is a pid.
 [[nodiscard]] std::string resolve_dump(const std::string& argument);

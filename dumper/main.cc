@@ -11,14 +11,18 @@
 #include <filesystem>
 #include <functional>
 
+#include "dumper/combine_profiles.h"
 #include "dumper/doctor.h"
 #include "dumper/double_entry.h"
 #include "dumper/drain.h"
+#include "dumper/encode_pprof.h"
 #include "dumper/find_dump.h"
 #include "dumper/info_json.h"
 #include "dumper/launch.h"
 #include "dumper/list_processes.h"
 #include "dumper/options.h"
+#include "dumper/read_pprof.h"
+#include "dumper/report_diff.h"
 #include "dumper/report_info.h"
 #include "dumper/report_locks.h"
 #include "dumper/serve.h"
@@ -84,6 +88,95 @@ int run_top(const Options& options) {
   top.value_type = top_value(options);
   top.width_columns = terminal_width_columns(STDOUT_FILENO);
   fmt::print("{}", format_top(placed.profile, compute_top(placed.profile, top), top));
+  return 0;
+}
+
+// The arguments of `diff` and `merge`: pprof files, dumps, pids.
+class Inputs {
+ public:
+  explicit Inputs(const Options& options)
+      : view_(options.views.empty() ? View(HeapView::kHeap) : options.views.front()),
+        detail_(options.symbols.detail),
+        symbolizer_(options.symbols) {}
+
+  Profile read(const std::string& argument) {
+    const std::string path = resolve_dump(argument);
+    return is_dump_file(path) ? read_dump(path) : read_pprof(path);
+  }
+
+ private:
+  Profile read_dump(const std::string& path) {
+    Dump dump = Dump::open(path, Access::kWrite);
+    const Reading reading = read_whole(dump);
+    require_something(dump, reading);
+    LabelNames names(dump, symbolizer_, detail_);
+    PlacedProfile placed = make_profile(dump, reading, view_, names);
+    symbolize(placed, symbolizer_, detail_);
+    return std::move(placed.profile);
+  }
+
+  View view_;
+  SymbolDetail detail_;
+  Symbolizer symbolizer_;
+};
+
+// Profiles that do not fit together say what about them, and their names are put in front.
+template <typename Combine>
+void combine(const std::string& a, const std::string& b, const Combine& action) {
+  try {
+    action();
+  } catch (const std::invalid_argument& error) {
+    throw std::runtime_error(fmt::format("{} and {}: {}", a, b, error.what()));
+  }
+}
+
+// On standard output nothing else may stand beside it.
+void write_combined(const Options& options, const Profile& profile) {
+  const std::string bytes = encode_pprof(profile);
+  if (options.output_file == "-" || options.output_file == "/dev/stdout") {
+    std::fwrite(bytes.data(), 1, bytes.size(), stdout);
+    return;
+  }
+  write_file(options.output_file, bytes);
+  fmt::print("{}\n", options.output_file);
+}
+
+void show_difference(const Options& options, const Profile& a, const Profile& b,
+                     const std::vector<double>& scale) {
+  DiffOptions diff;
+  diff.by = options.sort;
+  diff.rows = options.rows;
+  diff.value_type = options.value_type;
+  diff.width_columns = terminal_width_columns(STDOUT_FILENO);
+  const DiffReport report = compute_diff(a, b, diff);
+  const std::string times =
+      scale.empty() ? "" : fmt::format(" times {:.4g}", scale[value_index(a, report.type.type)]);
+  fmt::print("{}", format_diff({options.dumps[0] + times, a}, {options.dumps[1], b}, report, diff));
+}
+
+int run_diff(const Options& options) {
+  Inputs inputs(options);
+  Profile a = inputs.read(options.dumps[0]);
+  const Profile b = inputs.read(options.dumps[1]);
+  combine(options.dumps[0], options.dumps[1], [&] {
+    std::vector<double> scale;
+    if (options.normalize) scale = scale_to_total(a, b);
+    if (options.output_file.empty())
+      show_difference(options, a, b, scale);
+    else
+      write_combined(options, subtract(b, a, SubtractMode::kMarkBase));
+  });
+  return 0;
+}
+
+int run_merge(const Options& options) {
+  Inputs inputs(options);
+  ProfileSum sum;
+  for (const std::string& argument : options.dumps) {
+    const Profile profile = inputs.read(argument);
+    combine(options.dumps.front(), argument, [&] { sum.add(profile); });
+  }
+  write_combined(options, sum.take());
   return 0;
 }
 
@@ -249,6 +342,8 @@ int run_command(const Options& options) {
     case Command::kTimeline: return run_timeline(options);
     case Command::kLifetimes: return run_lifetimes(options);
     case Command::kLocks: return run_locks(options);
+    case Command::kDiff: return run_diff(options);
+    case Command::kMerge: return run_merge(options);
     case Command::kPs: return run_ps(options);
     case Command::kServe: return run_serve(options.serve);
   }

@@ -38,6 +38,7 @@ struct Raw {
   bool cpu = false;
   bool no_drain = false;
   bool no_run = false;
+  bool cum = false;
   std::map<std::string, std::string> settings;  // by variable
 };
 
@@ -184,6 +185,40 @@ void add_reports(CLI::App& app, Options& options, Raw& raw) {
   }
 }
 
+// What `diff` and `merge` have in common.
+CLI::Option* add_profiles(CLI::App* app, Options& options, Raw& raw) {
+  app->add_option("-p,--profile", raw.views,
+                  "which profile of a dump: heap, allocs, peak, block, mutex or threadcreate; "
+                  "default heap");
+  add_symbol_options(app, raw);
+  return app
+      ->add_option("PROFILE", options.dumps,
+                   "a pprof file of any program, a dump, or the pid of a running program")
+      ->required();
+}
+
+void add_diff(CLI::App& app, Options& options, Raw& raw) {
+  CLI::App* diff = add_command(app, "diff", "what each function has in B beyond A: mprof diff A B",
+                               options, Command::kDiff);
+  add_profiles(diff, options, raw)->expected(2);
+  diff->add_option(
+      "-o,--output", options.output_file,
+      "write the difference for `go tool pprof` (-: to standard output), in place of the "
+      "table");
+  diff->add_option("--type", options.value_type, "inuse_space, delay, ...; default: the profile's");
+  diff->add_option("-n,--rows", options.rows, "rows to show, 0 for all")->capture_default_str();
+  diff->add_flag("--cum", raw.cum, "compare functions with all that they called");
+  diff->add_flag("--normalize", options.normalize, "scale A to B's total first");
+}
+
+void add_merge(CLI::App& app, Options& options, Raw& raw) {
+  CLI::App* merge = add_command(app, "merge", "the sum of profiles: mprof merge A B... -o OUT",
+                                options, Command::kMerge);
+  add_profiles(merge, options, raw);
+  merge->add_option("-o,--output", options.output_file, "the file to write, - for standard output")
+      ->required();
+}
+
 void add_ps(CLI::App& app, Options& options) {
   CLI::App* ps =
       add_command(app, "ps", "the profiled processes of this machine", options, Command::kPs);
@@ -218,6 +253,8 @@ std::unique_ptr<CLI::App> make_app(Options& options, Raw& raw) {
   add_pprof(*app, options, raw);
   add_top(*app, options, raw);
   add_locks(*app, options, raw);
+  add_diff(*app, options, raw);
+  add_merge(*app, options, raw);
   add_reports(*app, options, raw);
   add_ps(*app, options);
   add_serve(*app, options, raw);
@@ -283,17 +320,24 @@ void check_serve(Options& options, const Raw& raw) {
   options.serve.listen = parse_listen(raw.listen);
 }
 
+void check_combined(const Options& options, const Raw& raw) {
+  if (options.command != Command::kDiff && options.command != Command::kMerge) return;
+  if (options.views.size() > 1)
+    throw UsageError(fmt::format("-p {}: accepted is one profile", raw.views));
+}
+
 void check_values(Options& options, const Raw& raw) {
   check_settings(options, raw);
   if (!raw.views.empty()) options.views = parse_views(raw.views);
   turn_cpu_on(options);
   options.symbols.detail = parse_detail(raw.symbols);
   options.symbols.use_debuginfod = raw.debuginfod;
-  options.sort = parse_sort(raw.sort);
+  options.sort = raw.cum ? TopSort::kCum : parse_sort(raw.sort);
   options.drain = !raw.no_drain;
   options.run_it = !raw.no_run;
   check_top(options, raw);
   check_serve(options, raw);
+  check_combined(options, raw);
   if (!raw.from.empty()) options.from = parse_time("--from", raw.from);
   if (!raw.to.empty()) options.to = parse_time("--to", raw.to);
   if (raw.peak && (options.from || options.to))

@@ -33,6 +33,8 @@ enum class Command {
   kTimeline,
   kLifetimes,
   kLocks,
+  kDiff,
+  kMerge,
   kPs,
   kServe
 };
@@ -45,6 +47,7 @@ struct Options {
   std::map<std::string, std::string> environment;  // run: MPROF_* from options
   std::vector<View> views;                         // empty: what the target recorded
   std::string directory;
+  std::string output_file;  // diff, merge
   bool drain = true;
   bool run_it = true;
   bool text = false;
@@ -60,6 +63,8 @@ struct Options {
   bool objects = false;      // top: blocks in place of bytes
   bool contentions = false;  // top: contentions in place of their time
   bool samples = false;      // top: samples in place of processor time
+  std::string value_type;    // diff: by name; empty: the profile's default
+  bool normalize = false;    // diff: A to B's total
   std::optional<TimePoint> from;
   std::optional<TimePoint> to;
   ServeOptions serve;

@@ -8,6 +8,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "dumper/row_key.h"
+
 // GCC 12 with -fsanitize=address raises false alarms inside the header.
 #pragma GCC diagnostic push
 #if !defined(__clang__)
@@ -19,27 +21,8 @@
 namespace mprof::dumper {
 namespace {
 
-// Keys are byte strings: numbers as their bytes, texts with their length in front, so that two
-// different rows never have the same key.
-class Key {
- public:
-  Key& number(uint64_t value) {
-    bytes_.append(reinterpret_cast<const char*>(&value), sizeof value);
-    return *this;
-  }
-  Key& text(std::string_view value) {
-    number(value.size());
-    bytes_.append(value);
-    return *this;
-  }
-  std::string take() { return std::move(bytes_); }
-
- private:
-  std::string bytes_;
-};
-
 std::string key_of(const Mapping& m) {
-  return Key()
+  return RowKey()
       .number(m.start)
       .number(m.limit)
       .number(m.file_offset)
@@ -49,18 +32,21 @@ std::string key_of(const Mapping& m) {
 }
 
 std::string function_key(std::string_view name, std::string_view file) {
-  return Key().text(name).text(file).take();
+  return RowKey().text(name).text(file).take();
 }
 
 std::string location_key(int32_t mapping, uint64_t address, const std::vector<Line>& lines) {
-  Key key;
+  RowKey key;
   key.number(static_cast<uint64_t>(int64_t{mapping})).number(address);
-  for (const Line& line : lines) key.number(line.function).number(static_cast<uint64_t>(line.line));
+  for (const Line& line : lines)
+    key.number(line.function)
+        .number(static_cast<uint64_t>(line.line))
+        .number(static_cast<uint64_t>(line.column));
   return key.take();
 }
 
 std::string key_of(const Label& label) {
-  return Key()
+  return RowKey()
       .text(label.key)
       .text(label.str)
       .number(static_cast<uint64_t>(label.num))
@@ -73,7 +59,7 @@ std::string key_of(const Sample& sample) {
   std::vector<std::string> labels;
   for (const Label& label : sample.labels) labels.push_back(key_of(label));
   std::sort(labels.begin(), labels.end());
-  Key key;
+  RowKey key;
   key.number(sample.locations.size());
   for (uint32_t location : sample.locations) key.number(location);
   for (const std::string& label : labels) key.text(label);
@@ -118,134 +104,6 @@ void check_sample(const Profile& profile, size_t index) {
       bad(fmt::format("sample {} names location {} of {}", index, location,
                       profile.locations.size()));
 }
-
-// ---- merge
-
-std::string describe(const Profile& profile) {
-  std::string text;
-  for (const ValueType& type : profile.types)
-    text += fmt::format("{}{}/{}", text.empty() ? "" : " ", type.type, type.unit);
-  return text;
-}
-
-void check_same_types(const Profile& a, const Profile& b) {
-  if (a.types != b.types)
-    throw std::invalid_argument(
-        fmt::format("profiles of different values: \"{}\" and \"{}\"", describe(a), describe(b)));
-  if (!(a.period_type == b.period_type))
-    throw std::invalid_argument(fmt::format("profiles of different period types: {}/{} and {}/{}",
-                                            a.period_type.type, a.period_type.unit,
-                                            b.period_type.type, b.period_type.unit));
-}
-
-// The same file mapped at another address is the same mapping. Sizes are rounded to pages because
-// some writers give the end of the file's bytes, others the end of the page. A mapping without a
-// name (generated code) is only the same at the same place.
-std::string merge_key(const Mapping& m) {
-  constexpr uint64_t kPage = 4096;
-  const uint64_t pages = (m.limit - m.start + kPage - 1) / kPage;
-  const std::string& name = m.build_id.empty() ? m.path : m.build_id;
-  return Key()
-      .number(pages)
-      .number(m.file_offset)
-      .number(name.empty() ? m.start : 0)
-      .text(name)
-      .take();
-}
-
-class Merger {
- public:
-  explicit Merger(const Profile& first) : builder_(result_) {
-    result_.types = first.types;
-    result_.default_type = first.default_type;
-    result_.period_type = first.period_type;
-    result_.drop_frames = first.drop_frames;
-    result_.keep_frames = first.keep_frames;
-    result_.doc_url = first.doc_url;
-  }
-
-  void add(const Profile& source, const std::function<void(Sample&)>& change) {
-    check(source);
-    source_ = &source;
-    mapping_of_.assign(source.mappings.size(), std::nullopt);
-    location_of_.assign(source.locations.size(), std::nullopt);
-    // The first mapping is the main program for every reader, so it goes first whatever the first
-    // sample's leaf is.
-    if (result_.mappings.empty() && !source.mappings.empty()) mapping(0);
-    for (const Sample& sample : source.samples) add_sample(sample, change);
-    add_header(source);
-  }
-
-  Profile take() {
-    aggregate(result_);
-    return std::move(result_);
-  }
-
- private:
-  void add_sample(const Sample& sample, const std::function<void(Sample&)>& change) {
-    if (is_zero(sample)) return;
-    Sample copy = sample;
-    for (uint32_t& location : copy.locations) location = this->location(location);
-    change(copy);
-    builder_.sample(copy);
-  }
-
-  int32_t mapping(int32_t index) {
-    std::optional<int32_t>& known = mapping_of_[static_cast<size_t>(index)];
-    if (known) return *known;
-    const Mapping& mapping = source_->mappings[static_cast<size_t>(index)];
-    const auto [row, is_new] =
-        by_file_.try_emplace(merge_key(mapping), static_cast<int32_t>(result_.mappings.size()));
-    if (is_new) result_.mappings.push_back(mapping);
-    known = row->second;
-    return *known;
-  }
-
-  uint32_t location(uint32_t index) {
-    std::optional<uint32_t>& known = location_of_[index];
-    if (known) return *known;
-    const Location& from = source_->locations[index];
-    uint64_t moved_by = 0;
-    int32_t mapping_index = -1;
-    if (from.mapping >= 0) {
-      mapping_index = mapping(from.mapping);
-      moved_by = result_.mappings[static_cast<size_t>(mapping_index)].start -
-                 source_->mappings[static_cast<size_t>(from.mapping)].start;
-    }
-    known = builder_.location(mapping_index, from.address + moved_by, lines(from));
-    if (from.function_start != 0)
-      result_.locations[*known].function_start = from.function_start + moved_by;
-    return *known;
-  }
-
-  std::vector<Line> lines(const Location& from) {
-    std::vector<Line> lines = from.lines;
-    for (Line& line : lines) {
-      const Function& f = source_->functions[line.function];
-      line.function = builder_.function(f.name, f.file, f.system_name, f.start_line);
-    }
-    return lines;
-  }
-
-  void add_header(const Profile& source) {
-    if (result_.time_nanos == 0 ||
-        (source.time_nanos != 0 && source.time_nanos < result_.time_nanos))
-      result_.time_nanos = source.time_nanos;
-    result_.duration_nanos = saturating_add(result_.duration_nanos, source.duration_nanos);
-    result_.period = std::max(result_.period, source.period);
-    for (const std::string& comment : source.comments)
-      if (std::find(result_.comments.begin(), result_.comments.end(), comment) ==
-          result_.comments.end())
-        result_.comments.push_back(comment);
-  }
-
-  Profile result_;
-  ProfileBuilder builder_;
-  const Profile* source_ = nullptr;
-  std::unordered_map<std::string, int32_t> by_file_;
-  std::vector<std::optional<int32_t>> mapping_of_;
-  std::vector<std::optional<uint32_t>> location_of_;
-};
 
 // ---- frames by name
 
@@ -432,32 +290,6 @@ void aggregate(Profile& profile) {
   ProfileBuilder builder(profile);
   for (const Sample& sample : samples) builder.sample(sample);
   std::erase_if(profile.samples, is_zero);
-}
-
-Profile merge(std::span<const Profile> profiles) {
-  if (profiles.empty()) throw std::invalid_argument("merge: no profiles given");
-  Merger merger(profiles.front());
-  for (const Profile& profile : profiles) {
-    check_same_types(profiles.front(), profile);
-    merger.add(profile, [](Sample&) {});
-  }
-  return merger.take();
-}
-
-Profile subtract(const Profile& profile, const Profile& base, SubtractMode mode) {
-  check_same_types(profile, base);
-  Merger merger(profile);
-  merger.add(profile, [](Sample&) {});
-  merger.add(base, [mode](Sample& sample) {
-    for (int64_t& value : sample.values) value = saturating_negate(value);
-    if (mode == SubtractMode::kMarkBase)
-      sample.labels.push_back({"pprof::base", "true", 0, "", false});
-  });
-  Profile result = merger.take();
-  result.time_nanos = profile.time_nanos;
-  result.duration_nanos = std::max<int64_t>(
-      0, saturating_add(profile.duration_nanos, saturating_negate(base.duration_nanos)));
-  return result;
 }
 
 void filter(Profile& profile, const std::function<bool(const Sample&)>& keep) {

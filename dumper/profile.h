@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The profile model: stacks with values, and what one can do with them. Knows nothing of files,
+// The profile model: stacks with values, and what one can do with one. Knows nothing of files,
 // dumps or symbols; the encoders and reports read it, the dump reader and the symbolizer fill it.
 //
 // Threads   thread-compatible: share a const Profile, never a changing one.
@@ -10,7 +10,6 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -53,6 +52,7 @@ struct Function {
 struct Line {
   uint32_t function = 0;  // index in Profile::functions
   int64_t line = 0;
+  int64_t column = 0;
   bool operator==(const Line&) const = default;
 };
 
@@ -61,6 +61,7 @@ struct Location {
   int32_t mapping = -1;         // index in Profile::mappings, -1: none
   std::vector<Line> lines;      // innermost inlined function first, the physical function last
   uint64_t function_start = 0;  // first address of the physical function, 0: unknown
+  bool is_folded = false;       // other functions have the same code, so the name is one of several
   bool operator==(const Location&) const = default;
 };
 
@@ -133,18 +134,6 @@ void check(const Profile& profile);
 
 // Joins samples with the same stack and labels; drops those whose values are all zero.
 void aggregate(Profile& profile);
-
-// Sums profiles of the same value types; unreferenced rows are left out. Mappings of one file
-// (build id, else path) that were loaded at different addresses become one, as pprof does it, so
-// runs with address space randomization add up.
-[[nodiscard]] Profile merge(std::span<const Profile> profiles);
-
-// profile - base. kDifference: percentages of a report refer to the difference (pprof -base).
-// kMarkBase: base samples stay apart under the label pprof::base=true, and percentages refer to the
-// base (pprof -diff_base). The time window is what `profile` has beyond `base`.
-enum class SubtractMode { kDifference, kMarkBase };
-[[nodiscard]] Profile subtract(const Profile& profile, const Profile& base,
-                               SubtractMode mode = SubtractMode::kDifference);
 
 // Keeps the samples for which `keep` is true; rows that become unreferenced stay (merge() of one
 // profile removes them).

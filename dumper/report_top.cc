@@ -91,23 +91,6 @@ Scaled scale(double value, std::string_view from, std::string_view to) {
   return {value, is_plain ? "" : std::string(to)};
 }
 
-// One unit for all rows, so that a column can be compared at a glance: the smallest row's, or, if
-// the largest is a hundred times it, the one that shows the smallest row as at least 0.01.
-std::string common_unit(std::span<const TopRow> rows, int64_t total, const std::string& from) {
-  double smallest = 0;
-  for (const TopRow& row : rows) {
-    const double value = std::fabs(static_cast<double>(row.flat != 0 ? row.flat : row.cum));
-    if (value > 0 && (smallest == 0 || value < smallest)) smallest = value;
-  }
-  const auto largest = static_cast<double>(total);
-  if (smallest == 0) smallest = largest;
-  const std::string low = scale(smallest, from, "auto").unit;
-  const std::string high = scale(largest, from, "auto").unit;
-  const bool is_wide = low != high && smallest * 100 < largest;
-  const std::string unit = is_wide ? scale(100 * smallest, from, "auto").unit : low;
-  return unit.empty() ? from : unit;
-}
-
 std::string percentage(int64_t value, int64_t total) {
   const double percent =
       total == 0 ? 0 : std::fabs(static_cast<double>(value) / static_cast<double>(total)) * 100;
@@ -288,22 +271,25 @@ std::string place_of(const TopRow& row, bool with_directory) {
   return row.line == 0 ? file : fmt::format("{}:{}", file, row.line);
 }
 
-// What shortens a row that is too wide, in this order: the directory, the name, the whole place.
-std::string described(const TopRow& row, size_t room_columns) {
-  constexpr size_t kMinNameColumns = 20;
-  const std::string note = row.inline_note.empty() ? "" : " " + row.inline_note;
-  const std::string name = printable(row.name) + note;
-  const auto joined = [](const std::string& n, const std::string& place) {
-    return place.empty() ? n : n + "  " + place;
-  };
-  std::string place = place_of(row, true);
-  if (room_columns == 0 || columns_of(joined(name, place)) <= room_columns)
-    return joined(name, place);
-  place = place_of(row, false);
-  if (columns_of(joined(name, place)) <= room_columns) return joined(name, place);
-  const size_t taken = columns_of(place) + 2;
-  if (taken + kMinNameColumns > room_columns) return shortened(name, room_columns);
-  return joined(shortened(name, room_columns - taken), place);
+size_t room_columns(size_t taken, size_t width) {
+  constexpr size_t kMinRoom = 10;
+  if (width == 0) return 0;
+  return width > taken + 2 + kMinRoom ? width - taken - 2 : kMinRoom;
+}
+
+std::vector<int64_t> shown_values(std::span<const TopRow> rows) {
+  std::vector<int64_t> values;
+  for (const TopRow& row : rows) values.push_back(row.flat != 0 ? row.flat : row.cum);
+  return values;
+}
+
+std::string time_of(const Profile& profile) {
+  const time_t seconds = profile.time_nanos / 1'000'000'000;
+  tm utc{};
+  if (gmtime_r(&seconds, &utc) == nullptr) return "an unknown time";
+  char text[64];
+  strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S UTC", &utc);
+  return text;
 }
 
 class TopFormatter {
@@ -312,12 +298,14 @@ class TopFormatter {
       : profile_(profile), report_(report), options_(options) {
     const size_t count = options.rows == 0 ? report.rows.size() : options.rows;
     rows_ = std::span(report.rows).first(std::min(count, report.rows.size()));
-    unit_ =
-        options.unit == "auto" ? common_unit(rows_, report.total, report.type.unit) : options.unit;
+    unit_ = options.unit == "auto"
+                ? common_unit(shown_values(rows_), report.total, report.type.unit)
+                : options.unit;
   }
 
   std::string run() const {
-    std::string out = what() + totals();
+    std::string out =
+        "Type: " + printable(report_.type.type) + circumstances(profile_) + "\n" + totals();
     if (!report_.note.empty()) out += "note: " + printable(report_.note) + "\n";
     for (const std::string& comment : profile_.comments)
       if (!comment.starts_with('#')) out += printable(comment) + "\n";
@@ -326,7 +314,7 @@ class TopFormatter {
     for (const TopRow& row : rows_) {
       sum = saturating_add(sum, row.flat);
       const std::string numbers = columns(row, sum);
-      out += numbers + "  " + described(row, room(columns_of(numbers))) + "\n";
+      out += numbers + "  " + described(row, columns_of(numbers), options_.width_columns) + "\n";
     }
     return out;
   }
@@ -337,26 +325,6 @@ class TopFormatter {
   }
   std::string error(double variance) const {
     return format_value(std::sqrt(variance), report_.type.unit, unit_);
-  }
-
-  std::string what() const {
-    std::string text = "Type: " + printable(report_.type.type);
-    if (!profile_.mappings.empty() && !profile_.mappings[0].path.empty())
-      text += ", of " + printable(base_name(profile_.mappings[0].path));
-    if (profile_.time_nanos != 0) text += ", at " + time();
-    if (profile_.duration_nanos != 0)
-      text += ", over " +
-              format_value(static_cast<double>(profile_.duration_nanos), "nanoseconds", "auto");
-    return text + "\n";
-  }
-
-  std::string time() const {
-    const time_t seconds = profile_.time_nanos / 1'000'000'000;
-    tm utc{};
-    if (gmtime_r(&seconds, &utc) == nullptr) return "an unknown time";
-    char text[64];
-    strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S UTC", &utc);
-    return text;
   }
 
   std::string totals() const {
@@ -386,13 +354,6 @@ class TopFormatter {
     return fmt::format("{} {} {} {} {}", with_error(row.flat, row.flat_variance),
                        percentage(row.flat, report_.total), percentage(sum, report_.total),
                        with_error(row.cum, row.cum_variance), percentage(row.cum, report_.total));
-  }
-
-  size_t room(size_t taken) const {
-    constexpr size_t kMinRoom = 10;
-    if (options_.width_columns == 0) return 0;
-    return options_.width_columns > taken + 2 + kMinRoom ? options_.width_columns - taken - 2
-                                                         : kMinRoom;
   }
 
   const Profile& profile_;
@@ -429,6 +390,49 @@ std::string format_value(double value, std::string_view from_unit, std::string_v
   std::string text = fmt::format("{:.2f}", scaled.value);
   if (text.ends_with(".00")) text.resize(text.size() - 3);
   return text == "0" || text == "-0" ? "0" : text + scaled.unit;
+}
+
+std::string common_unit(std::span<const int64_t> values, int64_t total, const std::string& from) {
+  double smallest = 0;
+  for (const int64_t each : values) {
+    const double value = std::fabs(static_cast<double>(each));
+    if (value > 0 && (smallest == 0 || value < smallest)) smallest = value;
+  }
+  const auto largest = static_cast<double>(total);
+  if (smallest == 0) smallest = largest;
+  const std::string low = scale(smallest, from, "auto").unit;
+  const std::string high = scale(largest, from, "auto").unit;
+  const bool is_wide = low != high && smallest * 100 < largest;
+  const std::string unit = is_wide ? scale(100 * smallest, from, "auto").unit : low;
+  return unit.empty() ? from : unit;
+}
+
+std::string described(const TopRow& row, size_t taken_columns, size_t width_columns) {
+  const size_t room = room_columns(taken_columns, width_columns);
+  constexpr size_t kMinNameColumns = 20;
+  const std::string note = row.inline_note.empty() ? "" : " " + row.inline_note;
+  const std::string name = printable(row.name) + note;
+  const auto joined = [](const std::string& n, const std::string& place) {
+    return place.empty() ? n : n + "  " + place;
+  };
+  std::string place = place_of(row, true);
+  if (room == 0 || columns_of(joined(name, place)) <= room) return joined(name, place);
+  place = place_of(row, false);
+  if (columns_of(joined(name, place)) <= room) return joined(name, place);
+  const size_t taken = columns_of(place) + 2;
+  if (taken + kMinNameColumns > room) return shortened(name, room);
+  return joined(shortened(name, room - taken), place);
+}
+
+std::string circumstances(const Profile& profile) {
+  std::string text;
+  if (!profile.mappings.empty() && !profile.mappings[0].path.empty())
+    text += ", of " + printable(base_name(profile.mappings[0].path));
+  if (profile.time_nanos != 0) text += ", at " + time_of(profile);
+  if (profile.duration_nanos != 0)
+    text += ", over " +
+            format_value(static_cast<double>(profile.duration_nanos), "nanoseconds", "auto");
+  return text;
 }
 
 size_t terminal_width_columns(int fd) {

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -55,6 +56,19 @@ struct TopReport {
 // "1.50MB", scaled to `to_unit` ("auto": the largest that keeps it >= 1). pprof's rules.
 [[nodiscard]] std::string format_value(double value, std::string_view from_unit,
                                        std::string_view to_unit);
+
+// One unit for all values of a table, so that a column can be compared at a glance: the smallest
+// one's, or, if the largest (`total`) is a hundred times it, the one that shows the smallest as at
+// least 0.01.
+[[nodiscard]] std::string common_unit(std::span<const int64_t> values, int64_t total,
+                                      const std::string& from_unit);
+
+// Name and place of a row, to stand behind `taken_columns` of numbers. What shortens one that is
+// wider than the terminal, in this order: the directory, the name, the whole place.
+[[nodiscard]] std::string described(const TopRow& row, size_t taken_columns, size_t width_columns);
+
+// ", of app, at 2026-01-31 12:00:00 UTC, over 2.50s": what of it is known.
+[[nodiscard]] std::string circumstances(const Profile& profile);
 
 // Columns of the terminal behind a file descriptor, 0 when it is none.
 [[nodiscard]] size_t terminal_width_columns(int fd);

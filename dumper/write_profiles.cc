@@ -16,6 +16,7 @@
 
 #include "dumper/encode_pprof.h"
 #include "dumper/encode_text.h"
+#include "dumper/find_dump.h"
 #include "dumper/profile_comments.h"
 
 namespace mprof::dumper {
@@ -36,7 +37,7 @@ void write_all(int fd, const std::string& bytes, const std::string& path) {
 }
 
 // Renamed into place, so that nobody reads half a profile.
-void write_file(const std::string& path, const std::string& bytes) {
+void replace_file(const std::string& path, const std::string& bytes) {
   std::string temporary = path + ".XXXXXX";
   const int fd = mkostemp(temporary.data(), O_CLOEXEC);
   if (fd < 0) fail(path);
@@ -47,6 +48,19 @@ void write_file(const std::string& path, const std::string& bytes) {
     if (fchmod(fd, 0666 & ~mask) != 0 || rename(temporary.c_str(), path.c_str()) != 0) fail(path);
   } catch (...) {
     unlink(temporary.c_str());
+    close(fd);
+    throw;
+  }
+  close(fd);
+}
+
+// A pipe or a device: /dev/stdout.
+void write_into(const std::string& path, const std::string& bytes) {
+  const int fd = open(path.c_str(), O_WRONLY | O_CLOEXEC);
+  if (fd < 0) fail(path);
+  try {
+    write_all(fd, bytes, path);
+  } catch (...) {
     close(fd);
     throw;
   }
@@ -105,8 +119,9 @@ std::string as_text(const Profile& profile, const CustomView&) {
 std::string write_view(const Profile& profile, const std::string& base, const View& view,
                        bool text) {
   const std::string path = fmt::format("{}.{}.{}", base, file_word(view), text ? "txt" : "pb.gz");
-  write_file(path, text ? std::visit([&](const auto& one) { return as_text(profile, one); }, view)
-                        : encode_pprof(profile));
+  // Replaces a link, too: the name was not chosen by the user, and others may write beside a dump.
+  replace_file(path, text ? std::visit([&](const auto& one) { return as_text(profile, one); }, view)
+                          : encode_pprof(profile));
   return path;
 }
 
@@ -138,6 +153,18 @@ void keep_window(const WindowProfile& window, int64_t end_ns, CountReading& read
 }
 
 }  // namespace
+
+void write_file(const std::string& path, const std::string& bytes) {
+  if (is_dump_file(path))
+    throw std::runtime_error(path + ": is a dump; a profile is not written over it");
+  std::error_code missing;
+  const fs::file_status status = fs::status(path, missing);
+  if (fs::is_directory(status)) throw std::system_error(EISDIR, std::generic_category(), path);
+  if (fs::exists(status) && !fs::is_regular_file(status)) return write_into(path, bytes);
+  // A link stays one: /dev/stderr may lead to a file, and must not become one.
+  const fs::file_status itself = fs::symlink_status(path, missing);
+  replace_file(fs::is_symlink(itself) ? fs::canonical(path).string() : path, bytes);
+}
 
 Reading read_whole(Dump& dump) {
   Reading reading;

@@ -36,6 +36,8 @@ struct Reading {
 
 // Go's debug=1 text.
 [[nodiscard]] std::string profile_text(const Profile& profile, const View& view);
+// Where the user says: whole or not at all, unless it is a pipe or a device. Never over a dump.
+void write_file(const std::string& path, const std::string& bytes);
 
 // Writes them and gives the names. One symbolizer serves many dumps: it knows files, not processes.
 std::vector<std::string> write_profiles(const Dump& dump, const Reading& reading,

@@ -32,6 +32,20 @@ class ContendedProgram(RealProgram):
             for dump in self.dumps():
                 dump.unlink()
 
+    def contend(self, command, block, mutex, look, env=None, rate=None):
+        """A program that ends with 3 does the same with the library, in each setting. What is wanted is in its
+        profiles, and look(profiles) checks the rest."""
+        env = env or {}
+        plain = self.run_plain(*command, env=env)
+        self.assertEqual(plain.returncode, 3, plain)
+
+        def check(settings):
+            under = self.run_under(*command, rate=rate or self.rate, env={**env, **settings})
+            self.assert_same_behaviour(plain, under)
+            look(self.check_contention(self.only_dump(), block, mutex, settings is EVERY_WAIT))
+
+        self.in_each_setting(check)
+
     def check_contention(self, dump, block, mutex, is_exact):
         """Everything reads it without a complaint, and what is wanted is there. The profiles, by kind."""
         for kind in KINDS:

@@ -4,7 +4,7 @@
 import re
 
 import harness
-from contended_program import EVERY_WAIT, ContendedProgram, Waits
+from contended_program import ContendedProgram, Waits
 from lock_truth import on_stack
 
 TBB = "tbb::detail::r1"
@@ -12,21 +12,10 @@ TBB = "tbb::detail::r1"
 
 class OpenMp(ContendedProgram):
     def test_openmp(self):
-        command = [harness.target("openmp")]
-        env = {"OMP_WAIT_POLICY": "passive"}
-        plain = self.run_plain(*command, env=env)
-        self.assertEqual(plain.returncode, 3, plain)
-        self.in_each_setting(
-            lambda settings: self.check(command, plain, {**env, **settings}, settings is EVERY_WAIT)
-        )
-
-    def check(self, command, plain, env, is_exact):
-        under = self.run_under(*command, rate=self.rate, env=env)
-        self.assert_same_behaviour(plain, under)
         waits = [Waits("hold_mutex", "mutex", 15)]
         held = [Waits("hold_mutex", "mutex", 5)]
-        profiles = self.check_contention(self.only_dump(), waits, held, is_exact)
-        self.check_what_can_be_seen(profiles)
+        passive = {"OMP_WAIT_POLICY": "passive"}
+        self.contend([harness.target("openmp")], waits, held, self.check_what_can_be_seen, passive)
 
     def check_what_can_be_seen(self, profiles):
         """libgomp makes its futex calls by itself: of its barriers and locks nothing is seen, of its threads all."""
@@ -42,20 +31,14 @@ class OpenMp(ContendedProgram):
 
 class Tbb(ContendedProgram):
     def test_tbb(self):
-        command = [harness.target("tbb_tasks")]
-        plain = self.run_plain(*command)
-        self.assertEqual(plain.returncode, 3, plain)
-        self.in_each_setting(lambda settings: self.check(command, plain, settings))
-
-    def check(self, command, plain, settings):
-        under = self.run_under(*command, rate=self.rate, env=settings)
-        self.assert_same_behaviour(plain, under)
         waits = [
             Waits("sum_up", "futex", 10),
             Waits(f"{TBB}::wait_bounded_queue_monitor", "futex", 10),
             Waits("pass_through_queue", "join"),
         ]
-        profiles = self.check_contention(self.only_dump(), waits, [], settings is EVERY_WAIT)
+        self.contend([harness.target("tbb_tasks")], waits, [], self.check_profiles)
+
+    def check_profiles(self, profiles):
         # tbb::mutex is made of futexes, which do not say who holds them.
         self.assertEqual(profiles["mutex"].samples, [])
         self.check_workers(profiles["threadcreate"])

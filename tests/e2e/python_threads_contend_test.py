@@ -4,7 +4,7 @@
 import re
 
 import harness
-from contended_program import EVERY_WAIT, ContendedProgram, Waits
+from contended_program import ContendedProgram, Waits
 
 SCRIPT = """
 import queue, sys, threading
@@ -93,17 +93,9 @@ class PythonThreads(ContendedProgram):
         (self.dir / "work.py").write_text(SCRIPT)
         # Not the one that runs this test, which may be any.
         command = ["/usr/bin/python3", "work.py"]
-        env = {"PYTHONDONTWRITEBYTECODE": "1"}
-        plain = self.run_plain(*command, env=env)
-        self.assertEqual(plain.returncode, 3, plain)
-        self.in_each_setting(
-            lambda settings: self.check(command, plain, {**env, **settings}, settings is EVERY_WAIT)
-        )
+        self.contend(command, BLOCK, MUTEX, self.check_profiles, {"PYTHONDONTWRITEBYTECODE": "1"})
 
-    def check(self, command, plain, env, is_exact):
-        under = self.run_under(*command, rate=self.rate, env=env)
-        self.assert_same_behaviour(plain, under)
-        profiles = self.check_contention(self.only_dump(), BLOCK, MUTEX, is_exact)
+    def check_profiles(self, profiles):
         self.check_lock(profiles["block"])
         threads = profiles["threadcreate"]
         self.check_threads(threads, {re.compile(r"^python3"): 18})

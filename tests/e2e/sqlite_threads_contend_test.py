@@ -4,7 +4,7 @@
 import re
 
 import harness
-from contended_program import EVERY_WAIT, ContendedProgram, Waits
+from contended_program import ContendedProgram, Waits
 
 BLOCK = [
     Waits("use_connection", "barrier"),
@@ -17,15 +17,9 @@ MUTEX = [Waits("sqlite3_step", "mutex", 20)]
 
 class SqliteThreads(ContendedProgram):
     def test_sqlite(self):
-        command = [harness.target("sqlite_threads")]
-        plain = self.run_plain(*command)
-        self.assertEqual(plain.returncode, 3, plain)
-        self.in_each_setting(lambda settings: self.check(command, plain, settings))
+        self.contend([harness.target("sqlite_threads")], BLOCK, MUTEX, self.check_profiles, rate=1)
 
-    def check(self, command, plain, settings):
-        under = self.run_under(*command, rate=1, env=settings)
-        self.assert_same_behaviour(plain, under)
-        profiles = self.check_contention(self.only_dump(), BLOCK, MUTEX, settings is EVERY_WAIT)
+    def check_profiles(self, profiles):
         self.check_threads(profiles["threadcreate"], {re.compile("^use_connection$"): 4})
         self.check_lock(profiles["mutex"])
 

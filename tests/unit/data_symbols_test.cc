@@ -6,22 +6,21 @@
 #include <fmt/format.h>
 
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <sstream>
-#include <stdexcept>
 #include <string>
 
 #include "dumper/callable_name.h"
 #include "tests/unit/catch.h"
+#include "tests/unit/temp_folder.h"
 
 namespace mprof::dumper {
 namespace {
 
 namespace fs = std::filesystem;
+using test::TempFolder;
 
 constexpr uint64_t kLoadBias = 0x550000000000;
 
@@ -73,33 +72,6 @@ int main() {
 })";
 constexpr const char* kCPart = "void* c_local(void) { static long counter; return &counter; }\n";
 constexpr const char* kLambda = "main::{lambda(int)#1}";
-
-class TempFolder {
- public:
-  TempFolder() {
-    std::string pattern = (fs::temp_directory_path() / "data_symbols.XXXXXX").string();
-    if (mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("mkdtemp failed");
-    path_ = fs::canonical(pattern).string();
-  }
-  ~TempFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-  // What the command, run in the folder, prints.
-  std::string run(const std::string& command) const {
-    FILE* pipe = popen(("cd " + path_ + " && " + command).c_str(), "r");
-    if (pipe == nullptr) throw std::runtime_error("cannot run " + command);
-    std::string text;
-    char block[4096];
-    for (size_t got; (got = fread(block, 1, sizeof block, pipe)) > 0;) text.append(block, got);
-    if (pclose(pipe) != 0) throw std::runtime_error("failed: " + command);
-    return text;
-  }
-
- private:
-  std::string path_;
-};
 
 // The program in a folder of its own, and names for its addresses.
 class Program {

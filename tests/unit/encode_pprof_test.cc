@@ -257,6 +257,24 @@ TEST_CASE(
   CHECK(profile.functions[profile.locations[0].lines[0].function].name == "events");
 }
 
+TEST_CASE("decode_pprof: a line may have no function, columns and folding are read") {
+  const std::string bytes = handmade([](Writer& writer) {
+    Writer location(writer, 4);
+    location.add_uint64(1, 1);
+    location.add_bool(5, true);
+    Writer(location, 4).add_int64(2, 30);
+    Writer line(location, 4);
+    line.add_int64(2, 31);
+    line.add_int64(3, 4);
+  });
+  const Profile profile = decode_pprof(bytes);
+  REQUIRE(profile.locations.size() == 1);
+  CHECK(profile.locations[0].is_folded);
+  CHECK(profile.locations[0].lines == std::vector<Line>{{0, 30, 0}, {0, 31, 4}});
+  CHECK(profile.functions == std::vector<Function>{Function{}});
+  CHECK(decode_pprof(encode_pprof(profile)).locations == profile.locations);
+}
+
 TEST_CASE("decode_pprof: a gzip file may have several members") {
   const std::string plain = encode_pprof_uncompressed(test::example_heap());
   const std::string two = gzip(plain.substr(0, 100)) + gzip(plain.substr(100));

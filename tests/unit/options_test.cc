@@ -167,3 +167,33 @@ TEST_CASE("options: ps takes directories") {
   CHECK(options.json);
   CHECK(parse({"ps"}).dumps.empty());
 }
+
+TEST_CASE("options: diff compares two profiles") {
+  const Options options = parse({"diff", "a", "b", "--type", "alloc_space", "-n", "5", "--cum",
+                                 "--normalize", "-p", "allocs", "-o", "d.pb.gz"});
+  CHECK(options.command == Command::kDiff);
+  CHECK(options.dumps == Words{"a", "b"});
+  CHECK(options.value_type == "alloc_space");
+  CHECK(options.rows == 5);
+  CHECK(options.sort == TopSort::kCum);
+  CHECK(options.normalize);
+  CHECK(options.views == std::vector<View>{HeapView::kAllocs});
+  CHECK(options.output_file == "d.pb.gz");
+  CHECK(options.directory.empty());
+  CHECK(parse({"diff", "a", "b", "--rows", "7"}).rows == 7);
+  CHECK(parse({"diff", "a", "b"}).sort == TopSort::kFlat);
+  CHECK_FALSE(error_of({"diff", "a"}).empty());
+  CHECK_FALSE(error_of({"diff", "a", "b", "c"}).empty());
+  CHECK(error_of({"diff", "a", "b", "-p", "heap,allocs"}) ==
+        "-p heap,allocs: accepted is one profile");
+}
+
+TEST_CASE("options: merge takes any number of profiles and a place for the sum") {
+  const Options options = parse({"merge", "a", "b", "c", "-o", "m.pb.gz"});
+  CHECK(options.command == Command::kMerge);
+  CHECK(options.dumps == Words{"a", "b", "c"});
+  CHECK(options.output_file == "m.pb.gz");
+  CHECK(error_of({"merge", "a", "b"}).find("--output is required") == 0);
+  CHECK(error_of({"merge", "a", "-p", "mutex,block", "-o", "m"}) ==
+        "-p mutex,block: accepted is one profile");
+}

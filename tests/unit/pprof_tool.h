@@ -65,18 +65,28 @@ struct ToolOutput {
   std::string err;
 };
 
-// Runs `go tool pprof OPTIONS` on a file with these bytes. Needs Go; there is no other judge, so
-// without it the tests fail.
-inline ToolOutput pprof(const std::string& options, const std::string& bytes) {
+// Runs `go tool pprof OPTIONS`, where @0, @1, ... are files with these bytes. Needs Go; there is no
+// other judge, so without it the tests fail.
+inline ToolOutput pprof_of(std::string options, const std::vector<std::string>& files) {
   const ScratchFolder folder;
-  std::ofstream(folder.file("profile"), std::ios::binary) << bytes;
+  for (size_t i = 0; i < files.size(); ++i) {
+    const std::string path = folder.file("profile" + std::to_string(i));
+    std::ofstream(path, std::ios::binary) << files[i];
+    const std::string word = "@" + std::to_string(i);
+    if (const size_t at = options.find(word); at != std::string::npos)
+      options.replace(at, word.size(), path);
+  }
   // The tool keeps copies of profiles and wants a home; TZ for stable output.
   const std::string command = fmt::format(
-      "HOME={0} PPROF_TMPDIR={0} GOCACHE={0} TZ=UTC LSAN_OPTIONS= go tool pprof {1} {2} >{3} 2>{4}",
-      folder.file("home"), options, folder.file("profile"), folder.file("out"), folder.file("err"));
+      "HOME={0} PPROF_TMPDIR={0} GOCACHE={0} TZ=UTC LSAN_OPTIONS= go tool pprof {1} >{2} 2>{3}",
+      folder.file("home"), options, folder.file("out"), folder.file("err"));
   const int status = std::system(command.c_str());
   return {WIFEXITED(status) ? WEXITSTATUS(status) : -1, read_file(folder.file("out")),
           read_file(folder.file("err"))};
+}
+
+inline ToolOutput pprof(const std::string& options, const std::string& bytes) {
+  return pprof_of(options + " @0", {bytes});
 }
 
 inline std::vector<std::string> lines_of(const std::string& text) {

@@ -15,7 +15,6 @@
 #include <barrier>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -32,24 +31,9 @@
 #include "preload/program_labels.h"
 #include "preload/stacks.h"
 #include "preload/thread_state.h"
+#include "tests/unit/temp_folder.h"
 
 namespace mprof::test {
-
-class TempFolder {
- public:
-  TempFolder() {
-    std::string pattern = std::filesystem::temp_directory_path() / "mprof-unit-XXXXXX";
-    if (mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("no temporary folder");
-    path_ = pattern;
-  }
-  ~TempFolder() { std::filesystem::remove_all(path_); }
-  TempFolder(const TempFolder&) = delete;
-  TempFolder& operator=(const TempFolder&) = delete;
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
 
 // One at a time: the core's state is global, as it is in the library.
 class Recording {

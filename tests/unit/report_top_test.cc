@@ -5,6 +5,7 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "dumper/combine_profiles.h"
 #include "dumper/decode_pprof.h"
 #include "dumper/encode_pprof.h"
 #include "tests/unit/catch.h"

@@ -5,11 +5,8 @@
 
 #include <sys/auxv.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -21,11 +18,14 @@
 
 #include "dumper/elf_file.h"
 #include "tests/unit/catch.h"
+#include "tests/unit/temp_folder.h"
 
 namespace mprof::dumper {
 namespace {
 
 namespace fs = std::filesystem;
+using test::output_of;
+using test::TempFolder;
 
 constexpr const char* kProgram = R"(#include <cstdlib>
 volatile int sink;
@@ -61,34 +61,6 @@ int main(int argc, char**) {
 }
 )";
 
-class TempFolder {
- public:
-  TempFolder() {
-    std::string pattern = (fs::temp_directory_path() / "symbolize.XXXXXX").string();
-    if (mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("mkdtemp failed");
-    path_ = fs::canonical(pattern).string();
-  }
-  ~TempFolder() {
-    std::error_code ignored;
-    fs::remove_all(path_, ignored);
-  }
-  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
-};
-
-std::string output_of(const std::string& command) {
-  FILE* pipe = popen(command.c_str(), "r");
-  if (pipe == nullptr) throw std::runtime_error("cannot run " + command);
-  std::string text;
-  char block[4096];
-  for (size_t got; (got = fread(block, 1, sizeof block, pipe)) > 0;) text.append(block, got);
-  if (pclose(pipe) != 0) throw std::runtime_error("failed: " + command);
-  return text;
-}
-
 std::vector<std::string> lines_of(const std::string& text) {
   std::istringstream stream(text);
   std::vector<std::string> lines;
@@ -108,8 +80,7 @@ std::string read_file(const std::string& path) {
 std::string compile(const TempFolder& folder, const std::string& flags,
                     const std::string& name = "program") {
   write_file(folder / "program.cc", kProgram);
-  output_of("cd " + folder.path() + " && g++ -std=c++17 -Wl,--build-id=sha1 " + flags +
-            " program.cc -o " + name);
+  folder.run("g++ -std=c++17 -Wl,--build-id=sha1 " + flags + " program.cc -o " + name);
   return folder / name;
 }
 
@@ -234,7 +205,7 @@ TEST_CASE("symbolize: callers of inlined code get the line of the call") {
 TEST_CASE("symbolize: split DWARF is read from the .dwo beside the program") {
   const TempFolder folder;
   const std::string path = compile(folder, "-g -O2 -gsplit-dwarf -c", "program.o");
-  output_of("cd " + folder.path() + " && g++ program.o -o program");
+  folder.run("g++ program.o -o program");
   const std::string whole = compile(folder, "-g -O2", "whole");
   Symbolizer symbolizer(options_in(folder));
   const uint64_t offset = address_in_innermost(whole) - address_of(whole, kKeep);
@@ -245,7 +216,7 @@ TEST_CASE("symbolize: split DWARF is read from the .dwo beside the program") {
 TEST_CASE("symbolize: a .dwo that is a FIFO is left alone, the rest is still read") {
   const TempFolder folder;
   compile(folder, "-g -O2 -gsplit-dwarf -c", "program.o");
-  output_of("cd " + folder.path() + " && g++ program.o -o program && rm *.dwo");
+  folder.run("g++ program.o -o program && rm *.dwo");
   REQUIRE(mkfifo((folder / "program.dwo").c_str(), 0600) == 0);
   Symbolizer symbolizer(options_in(folder));
   const uint64_t address = address_of(folder / "program", "plain_c_name");
@@ -485,7 +456,7 @@ TEST_CASE("symbolize: of several names for one address the plain public one is t
              "int picked(int n) __attribute__((ifunc(\"choose\")));\n"
              "__asm__(\".text\\nlabel_without_size:\\n nop\\n nop\\n\");\n"
              "int main(int c, char** v) { return work(c) + picked(c); }\n");
-  output_of("cd " + folder.path() + " && gcc -O1 -fno-toplevel-reorder alias.c -o alias");
+  folder.run("gcc -O1 -fno-toplevel-reorder alias.c -o alias");
   const std::string path = folder / "alias";
   Symbolizer symbolizer(options_in(folder));
   const auto name_at = [&](uint64_t address) {
