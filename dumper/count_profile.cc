@@ -72,8 +72,10 @@ bool has_time(CountKind kind) {
 // Of a CPU sample the weight is no chance: it is the periods since the one before.
 bool is_exact(const Dump& dump, CountKind kind) {
   switch (kind) {
-    case CountKind::kBlock: return dump.header().block_rate_ns <= 1;
-    case CountKind::kMutex: return dump.header().mutex_fraction <= 1;
+    case CountKind::kBlock:
+      return dump.header().block_rate_ns <= 1 && !was_changed(dump, format::kBlockRateChanged);
+    case CountKind::kMutex:
+      return dump.header().mutex_fraction <= 1 && !was_changed(dump, format::kMutexFractionChanged);
     default: return true;
   }
 }
@@ -261,8 +263,10 @@ std::string profile_name(const Dump& dump, CountKind kind) {
 
 bool is_recorded(const Dump& dump, CountKind kind) {
   switch (kind) {
-    case CountKind::kBlock: return dump.header().block_rate_ns != 0;
-    case CountKind::kMutex: return dump.header().mutex_fraction != 0;
+    case CountKind::kBlock:
+      return dump.header().block_rate_ns != 0 || was_changed(dump, format::kBlockRateChanged);
+    case CountKind::kMutex:
+      return dump.header().mutex_fraction != 0 || was_changed(dump, format::kMutexFractionChanged);
     case CountKind::kCpu: return was_cpu_on(dump) || has_cpu_rows(dump);
     default: return true;
   }

@@ -63,6 +63,8 @@ uint32_t wait_until_left(const Dump& dump, std::vector<Inside> inside) {
 
 Cut take_cut(const Dump& dump) {
   Cut cut;
+  if (dump.header().snapshot_epoch != 0 && dump.life() == Life::kSnapshot)
+    cut.mode = CutMode::kSnapshot;
   if (dump.life() != Life::kRunning) return cut;
   format::Control* control = dump.control();
   if (control == nullptr) {
@@ -89,6 +91,7 @@ const format::HeapTotals& totals_in(const Cut& cut, const BucketCopy& bucket) {
 std::string describe(const Cut& cut) {
   switch (cut.mode) {
     case CutMode::kEnded: return "the target has ended; these are its last totals";
+    case CutMode::kSnapshot: return "a consistent cut that was kept while the target ran";
     case CutMode::kReadOnly:
       return "the target is running and its dump may not be written by this user: read without a "
              "consistent cut, so a block may be counted as freed or live a moment early or late";

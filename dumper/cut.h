@@ -16,6 +16,7 @@ namespace mprof::dumper {
 
 enum class CutMode {
   kEnded,     // the target has ended; nothing moves any more
+  kSnapshot,  // the dump is a copy that has the totals of one cut
   kCut,       // a consistent cut was taken
   kReadOnly,  // running, and this user may not write the dump: rows are read one after another
 };

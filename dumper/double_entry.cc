@@ -158,7 +158,7 @@ void CountEventSums::add(const Event& event) {
 
 std::string DoubleEntry::line(const TickClock& clock) const {
   switch (verdict) {
-    case Verdict::kNotChecked: return "not checked yet; done when the program has ended";
+    case Verdict::kNotChecked: return "not checked: done for the dump of a program that has ended";
     case Verdict::kEqual:
       return fmt::format("events equal the {} buckets to the last unit ({} samples)", buckets,
                          samples);
@@ -192,7 +192,8 @@ DoubleEntry compare(const Dump& dump, const EventBooks& books, StreamHealth heal
   compare_table(
       dump.rows(format::TableId::kCounts), books.counts,
       [&](uint32_t row) { return count_with_events(dump, row); }, entry);
-  entry.verdict = verdict_of(entry, dump.life());
+  entry.verdict = dump.header().snapshot_epoch != 0 ? DoubleEntry::Verdict::kNotChecked
+                                                    : verdict_of(entry, dump.life());
   return entry;
 }
 

@@ -48,7 +48,7 @@ struct DoubleEntry {
     kEqualButForKilled,  // a killed target's threads were at work on samples; no more is missing
     kLossExplains,       // exactly as many samples are missing as were counted as lost
     kDifferent,
-    kNotChecked,  // the program still runs
+    kNotChecked,  // the program still runs, or this is a snapshot, which has no events
   };
   Verdict verdict = Verdict::kNotChecked;
   uint64_t buckets = 0;  // those of counts too

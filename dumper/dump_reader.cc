@@ -444,8 +444,9 @@ format::Control* Dump::control() const {
 }
 
 Life Dump::life() const {
-  if (header().end_state.load(std::memory_order_acquire) == format::EndState::kClean)
-    return Life::kEndedCleanly;
+  const format::EndState end = header().end_state.load(std::memory_order_acquire);
+  if (end == format::EndState::kSnapshot) return Life::kSnapshot;
+  if (end == format::EndState::kClean) return Life::kEndedCleanly;
   const bool alive =
       is_process_of(copy_once(header().pid), copy_once(header().start_time_clock_ticks),
                     state_->device, state_->inode);
@@ -458,6 +459,7 @@ uint64_t Dump::end_realtime_ns() const {
   const uint64_t now = realtime_now_ns();
   switch (life()) {
     case Life::kRunning: return now;
+    case Life::kSnapshot:
     case Life::kEndedCleanly: return copy_once(header().end_realtime_ns);
     default: break;
   }
@@ -676,6 +678,10 @@ const format::ThreadRow* Dump::thread_row(uint32_t number) const {
 
 const format::LiveRow* Dump::live_row(uint32_t number) const {
   return state_->row<format::LiveRow>(TableId::kLive, number);
+}
+
+bool was_changed(const Dump& dump, format::ChangedSetting setting) {
+  return (relaxed(dump.header().changed_settings) & setting) != 0;
 }
 
 const std::vector<std::string>& Dump::damage() const { return state_->damage; }

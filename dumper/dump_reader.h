@@ -43,7 +43,8 @@ struct DumpError : std::runtime_error {
 enum class Access { kRead, kWrite };
 
 // What the process of a dump is doing, as far as this machine can tell.
-enum class Life { kRunning, kEndedCleanly, kEndedWithoutCleanEnd };
+// kSnapshot: it ran when this copy of the dump was made.
+enum class Life { kRunning, kEndedCleanly, kEndedWithoutCleanEnd, kSnapshot };
 
 struct FrameRow {
   uint64_t pc = 0;  // return address, see format/stack_table.h
@@ -122,6 +123,10 @@ struct ProfbufView {
   const std::atomic<uint64_t>* words = nullptr;
   uint64_t word_count = 0;
 };
+
+class Dump;
+// Whether a setting had other values than the one that the header has.
+[[nodiscard]] bool was_changed(const Dump& dump, format::ChangedSetting setting);
 
 // Which peak the dump speaks of; see format/bucket.h.
 struct PeakMark {

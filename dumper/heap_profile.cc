@@ -101,7 +101,8 @@ void add_buckets(const Dump& dump, const HeapReading& reading, HeapView view,
     Sample sample;
     values.fill(bucket, sample);
     if (is_nothing(sample)) continue;
-    if (dump.header().heap_rate_bytes <= 1) sample.variances.clear();
+    if (dump.header().heap_rate_bytes <= 1 && !was_changed(dump, format::kHeapRateChanged))
+      sample.variances.clear();
     sample.locations = stacks.locations(bucket.stack);
     sample.labels = labels_of(dump, bucket);
     stacks.builder().sample(sample);

@@ -234,6 +234,7 @@ std::optional<Candidate> candidate(const std::string& path) {
   try {
     const Dump dump = Dump::open(path, Access::kRead);
     const auto& header = dump.header();
+    if (header.snapshot_epoch != 0) return std::nullopt;  // the program's own copy
     return Candidate{path, header.pid, header.parent_pid, header.realtime_start_ns};
   } catch (const DumpError&) {
     return std::nullopt;  // something else that lies in the directory

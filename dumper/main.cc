@@ -27,6 +27,7 @@
 #include "dumper/report_locks.h"
 #include "dumper/serve.h"
 #include "dumper/site_name.h"
+#include "dumper/snapshot.h"
 #include "dumper/write_profiles.h"
 
 namespace mprof::dumper {
@@ -46,6 +47,12 @@ void require_something(const Dump& dump, const Reading& reading) {
     throw DumpError(dump.path() + ": nothing in it can be used; see the damage above");
 }
 
+std::optional<Baseline> baseline_of(const Dump& dump, bool wanted) {
+  if (!wanted) return std::nullopt;
+  Dump snapshot = open_baseline(dump);
+  return read_baseline(snapshot);
+}
+
 int run_pprof(const Options& options) {
   int failed = 0;
   Symbolizer symbolizer(options.symbols);
@@ -56,7 +63,8 @@ int run_pprof(const Options& options) {
       Dump dump = Dump::open(resolve_dump(argument), Access::kWrite);
       const Reading reading = read_wanted(dump, options.from, options.to);
       require_something(dump, reading);
-      for (const std::string& path : write_profiles(dump, reading, output, symbolizer))
+      const auto since = baseline_of(dump, options.since_reset);
+      for (const std::string& path : write_profiles(dump, reading, since, output, symbolizer))
         fmt::print("{}\n", path);
     } catch (const std::exception& error) {
       complain(error.what());
@@ -79,15 +87,14 @@ int run_top(const Options& options) {
   const Reading reading = read_wanted(dump, options.from, options.to);
   require_something(dump, reading);
   Symbolizer symbolizer(options.symbols);
-  LabelNames names(dump, symbolizer, options.symbols.detail);
-  PlacedProfile placed = make_profile(dump, reading, options.top_view, names);
-  symbolize(placed, symbolizer, options.symbols.detail);
+  const Profile profile = named_profile(dump, reading, baseline_of(dump, options.since_reset),
+                                        options.top_view, symbolizer, options.symbols.detail);
   TopOptions top;
   top.sort = options.sort;
   top.rows = options.rows;
   top.value_type = top_value(options);
   top.width_columns = terminal_width_columns(STDOUT_FILENO);
-  fmt::print("{}", format_top(placed.profile, compute_top(placed.profile, top), top));
+  fmt::print("{}", format_top(profile, compute_top(profile, top), top));
   return 0;
 }
 
@@ -229,6 +236,18 @@ int run_lifetimes(const Options& options) {
   return 0;
 }
 
+// In this order, so that a new baseline has new settings.
+int run_ctl(const Options& options) {
+  const Dump dump = Dump::open(resolve_dump(options.dumps.front()), Access::kWrite);
+  if (!options.change.empty())
+    fmt::print("{}\n", result_text(dump, change_settings(dump, options.change)));
+  else if (!options.reset && options.snapshot.empty())
+    fmt::print("process {}: {}\n", dump.header().pid, settings_text(dump));
+  if (options.reset) fmt::print("{}\n", take_baseline(dump));
+  if (!options.snapshot.empty()) fmt::print("{}\n", take_snapshot(dump, options.snapshot));
+  return 0;
+}
+
 int run_drain(const Options& options) {
   return run_drain_command({resolve_dump(options.dumps.front()), options.once, options.detach});
 }
@@ -268,7 +287,7 @@ class RunReport {
       ++without_samples_;
       return;
     }
-    const auto written = write_profiles(dump, reading, output_, symbolizer_);
+    const auto written = write_profiles(dump, reading, {}, output_, symbolizer_);
     if (++reported_ > kMaxReported) return;
     PlacedProfile allocs = make_profile(dump, reading.heap, HeapView::kAllocs);
     symbolize(allocs, symbolizer_, options_.symbols.detail);
@@ -345,6 +364,7 @@ int run_command(const Options& options) {
     case Command::kDiff: return run_diff(options);
     case Command::kMerge: return run_merge(options);
     case Command::kPs: return run_ps(options);
+    case Command::kCtl: return run_ctl(options);
     case Command::kServe: return run_serve(options.serve);
   }
   return 1;

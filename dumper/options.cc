@@ -11,6 +11,7 @@
 #include <memory>
 
 #include "format/config.h"
+#include "format/snapshot.h"
 
 #ifndef MPROF_VERSION
 #error "the build defines MPROF_VERSION"
@@ -39,7 +40,8 @@ struct Raw {
   bool no_drain = false;
   bool no_run = false;
   bool cum = false;
-  std::map<std::string, std::string> settings;  // by variable
+  std::map<std::string, std::string> settings;                // by variable
+  std::map<std::string, std::optional<std::string>> changes;  // of ctl, by option
 };
 
 // "MPROF_HEAP_RATE" -> "--heap-rate".
@@ -92,6 +94,11 @@ void add_window(CLI::App* app, Raw& raw) {
   app->add_option("--to", raw.to, "end of it");
 }
 
+void add_since_reset(CLI::App* app, Options& options) {
+  app->add_flag("--since-reset", options.since_reset,
+                "less what there was at the last `mprof ctl --reset`");
+}
+
 CLI::App* add_command(CLI::App& app, const char* name, const char* meaning, Options& options,
                       Command command) {
   CLI::App* sub = app.add_subcommand(name, meaning);
@@ -127,6 +134,7 @@ void add_pprof(CLI::App& app, Options& options, Raw& raw) {
   add_dump(pprof, options);
   add_output_options(pprof, options, raw);
   pprof->add_flag("--text", options.text, "Go's debug=1 text in place of protobuf");
+  add_since_reset(pprof, options);
   add_window(pprof, raw);
 }
 
@@ -147,7 +155,24 @@ void add_top(CLI::App& app, Options& options, Raw& raw) {
                 "with --mutex and --block: count them in place of their time");
   top->add_flag("--samples", options.samples, "with --cpu: samples in place of time");
   add_symbol_options(top, raw);
+  add_since_reset(top, options);
   add_window(top, raw);
+}
+
+void add_ctl(CLI::App& app, Options& options, Raw& raw) {
+  CLI::App* ctl = add_command(app, "ctl", "other settings for a program that runs; snapshots of it",
+                              options, Command::kCtl);
+  add_dump(ctl, options)->expected(1);
+  const auto change = [&](const char* option, const char* meaning) {
+    ctl->add_option(option, raw.changes[option], meaning)->type_name("VALUE");
+  };
+  change("--heap-rate", "mean bytes between heap samples; 0 = off");
+  change("--block-rate", "waits this long or longer (ns) are all recorded; 0 = off");
+  change("--mutex-fraction", "the same for stretches of waiting for a lock, in 100 ns; 0 = off");
+  change("--cpu", "on, off or samples in a second of each thread's processor time");
+  ctl->add_option("--snapshot", options.snapshot,
+                  "keep the dump as it is now, under this name, beside it");
+  ctl->add_flag("--reset", options.reset, "what --since-reset of pprof and top counts from is now");
 }
 
 void add_locks(CLI::App& app, Options& options, Raw& raw) {
@@ -255,6 +280,7 @@ std::unique_ptr<CLI::App> make_app(Options& options, Raw& raw) {
   add_locks(*app, options, raw);
   add_diff(*app, options, raw);
   add_merge(*app, options, raw);
+  add_ctl(*app, options, raw);
   add_reports(*app, options, raw);
   add_ps(*app, options);
   add_serve(*app, options, raw);
@@ -326,6 +352,25 @@ void check_combined(const Options& options, const Raw& raw) {
     throw UsageError(fmt::format("-p {}: accepted is one profile", raw.views));
 }
 
+void check_changes(Options& options, const Raw& raw) {
+  using Setter = void (*)(SettingsChange&, const std::string&, const std::string&);
+  const std::map<std::string, Setter> setters = {{"--heap-rate", set_heap_rate},
+                                                 {"--block-rate", set_block_rate},
+                                                 {"--mutex-fraction", set_mutex_fraction},
+                                                 {"--cpu", set_cpu}};
+  for (const auto& [option, value] : raw.changes)
+    if (value) setters.at(option)(options.change, option, *value);
+  if (options.snapshot.empty()) return;
+  if (!format::is_snapshot_name(options.snapshot.c_str()))
+    throw UsageError(
+        fmt::format("--snapshot '{}': accepted are {}", options.snapshot, format::kSnapshotNames));
+  if (options.snapshot == format::kBaselineName)
+    throw UsageError(
+        fmt::format("--snapshot '{}': that is what --reset makes; another name is "
+                    "accepted",
+                    options.snapshot));
+}
+
 void check_values(Options& options, const Raw& raw) {
   check_settings(options, raw);
   if (!raw.views.empty()) options.views = parse_views(raw.views);
@@ -338,6 +383,11 @@ void check_values(Options& options, const Raw& raw) {
   check_top(options, raw);
   check_serve(options, raw);
   check_combined(options, raw);
+  check_changes(options, raw);
+  if (options.since_reset && !(raw.from.empty() && raw.to.empty()))
+    throw UsageError("--since-reset: not together with --from and --to");
+  if (options.since_reset && raw.peak)
+    throw UsageError("--since-reset: a part of the time has no peak");
   if (!raw.from.empty()) options.from = parse_time("--from", raw.from);
   if (!raw.to.empty()) options.to = parse_time("--to", raw.to);
   if (raw.peak && (options.from || options.to))

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "dumper/control.h"
 #include "dumper/report_top.h"
 #include "dumper/serve.h"
 #include "dumper/timeline.h"
@@ -36,7 +37,8 @@ enum class Command {
   kDiff,
   kMerge,
   kPs,
-  kServe
+  kServe,
+  kCtl
 };
 
 struct Options {
@@ -68,6 +70,10 @@ struct Options {
   std::optional<TimePoint> from;
   std::optional<TimePoint> to;
   ServeOptions serve;
+  bool since_reset = false;  // pprof, top: less the baseline
+  SettingsChange change;     // ctl
+  std::string snapshot;      // ctl: its name; empty: none
+  bool reset = false;        // ctl
 };
 
 [[nodiscard]] Options parse_options(int argc, const char* const* argv);

@@ -31,6 +31,17 @@ std::string quoted(const std::string& argument) {
   return out + "'";
 }
 
+const char* exact_text(const Dump& dump, format::ChangedSetting setting) {
+  return was_changed(dump, setting) ? "" : ": values are exact";
+}
+
+// Behind what is said of the rate at the end.
+std::string change_text(const Dump& dump, format::ChangedSetting setting) {
+  return was_changed(dump, setting) ? "; that is the rate at the end: it was changed while the "
+                                      "program ran, and each sample has the weight of its time"
+                                    : "";
+}
+
 std::string rate_line(uint64_t rate) {
   if (rate == 0) return "heap sampling was off (rate 0)";
   if (rate == 1) return "every allocation was recorded (rate 1): values are exact";
@@ -121,19 +132,24 @@ std::vector<std::string> first_lines(const Dump& dump, const std::string& view) 
           "command line: " + command_text(dump.command_line())};
 }
 
-std::string block_rate_text(uint64_t rate_ns) {
+std::string block_rate_text(const Dump& dump) {
+  const uint64_t rate_ns = dump.header().block_rate_ns;
   if (rate_ns == 0) return "waits were not recorded (MPROF_BLOCK_RATE=0)";
-  if (rate_ns == 1) return "every wait was recorded (MPROF_BLOCK_RATE=1): values are exact";
+  if (rate_ns == 1)
+    return std::string("every wait was recorded (MPROF_BLOCK_RATE=1)") +
+           exact_text(dump, format::kBlockRateChanged);
   return fmt::format(
       "waits of {} or longer were all recorded, shorter ones with a chance by their length "
       "(MPROF_BLOCK_RATE={}); values are unbiased estimates",
       duration_text(static_cast<double>(rate_ns)), rate_ns);
 }
 
-std::string mutex_fraction_text(uint32_t fraction) {
+std::string mutex_fraction_text(const Dump& dump) {
+  const uint32_t fraction = dump.header().mutex_fraction;
   if (fraction == 0) return "contention of locks was not recorded (MPROF_MUTEX_FRACTION=0)";
   if (fraction == 1)
-    return "all contention of locks was recorded (MPROF_MUTEX_FRACTION=1): values are exact";
+    return std::string("all contention of locks was recorded (MPROF_MUTEX_FRACTION=1)") +
+           exact_text(dump, format::kMutexFractionChanged);
   return fmt::format(
       "stretches of waiting much longer than {} were all recorded, others with a chance by their "
       "length (MPROF_MUTEX_FRACTION={}); values are unbiased estimates",
@@ -232,8 +248,10 @@ std::string duration_text(const Estimate& ns) {
 
 std::string rate_text(const Dump& dump, format::CountKind kind) {
   switch (kind) {
-    case format::CountKind::kBlock: return block_rate_text(dump.header().block_rate_ns);
-    case format::CountKind::kMutex: return mutex_fraction_text(dump.header().mutex_fraction);
+    case format::CountKind::kBlock:
+      return block_rate_text(dump) + change_text(dump, format::kBlockRateChanged);
+    case format::CountKind::kMutex:
+      return mutex_fraction_text(dump) + change_text(dump, format::kMutexFractionChanged);
     case format::CountKind::kCpu: return cpu_rate_text(dump);
     case format::CountKind::kThreadCreate: return "every thread was recorded: values are exact";
     default: return "the program itself added and removed: values are exact";
@@ -285,7 +303,8 @@ std::string time_text(uint64_t realtime_ns) {
 
 std::vector<std::string> comments_for(const Dump& dump, const HeapReading& reading, HeapView view) {
   std::vector<std::string> lines = first_lines(dump, view_name(view));
-  lines.push_back(rate_line(dump.header().heap_rate_bytes));
+  lines.push_back(rate_line(dump.header().heap_rate_bytes) +
+                  change_text(dump, format::kHeapRateChanged));
   lines.push_back(totals_line(reading, view));
   if (view == HeapView::kPeak) lines.push_back(peak_line(reading));
   lines.push_back(stack_line(dump));

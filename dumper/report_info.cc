@@ -47,6 +47,7 @@ const char* end_text(Life life) {
   switch (life) {
     case Life::kRunning: return "still running";
     case Life::kEndedCleanly: return "ended cleanly";
+    case Life::kSnapshot: return "a snapshot of the running program";
     case Life::kEndedWithoutCleanEnd: return "no clean end (killed, crashed, _exit or exec)";
   }
   return "";
@@ -77,6 +78,7 @@ void add_settings(const Dump& dump, Sheet& sheet) {
              : header.heap_rate_bytes == 1
                  ? std::string("1: every allocation, values are exact")
                  : fmt::format("one sample every {} bytes on average", header.heap_rate_bytes));
+  if (was_changed(dump, format::kHeapRateChanged)) sheet.more("changed while the program ran");
   sheet.line("stacks kept", fmt::format("{} frames at most, unwinder {}", header.stack_depth_frames,
                                         unwind_name(header.unwind)));
   sheet.line("mmap", header.mmap_profiled != 0 ? "profiled" : "not profiled");

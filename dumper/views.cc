@@ -49,7 +49,9 @@ bool needs_whole_time(const View& view) {
   return view == View(HeapView::kPeak) || std::holds_alternative<CustomView>(view);
 }
 
-bool is_recorded(const Dump& dump, HeapView) { return dump.header().heap_rate_bytes != 0; }
+bool is_recorded(const Dump& dump, HeapView) {
+  return dump.header().heap_rate_bytes != 0 || was_changed(dump, format::kHeapRateChanged);
+}
 bool is_recorded(const Dump&, const CustomView&) { return true; }
 
 std::string escaped(std::string_view name) {

@@ -14,6 +14,7 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "dumper/difference.h"
 #include "dumper/encode_pprof.h"
 #include "dumper/encode_text.h"
 #include "dumper/find_dump.h"
@@ -152,6 +153,21 @@ void keep_window(const WindowProfile& window, int64_t end_ns, CountReading& read
   reading.window = window_text(window, end_ns);
 }
 
+// Those that were asked for, or all that there are.
+std::vector<View> views_to_write(const Dump& dump, const Reading& reading,
+                                 const std::optional<Baseline>& since,
+                                 const std::vector<View>& wanted) {
+  const bool in_window = !reading.heap.window.empty();
+  std::vector<View> views = resolve(dump, wanted);
+  if (in_window) require_views_of_a_part(views);
+  if (wanted.empty()) views = recorded_views(dump, in_window);
+  if (since && std::erase(views, View(HeapView::kPeak)) != 0 && !wanted.empty())
+    throw std::runtime_error(
+        "-p peak: what there is since a reset has no peak of its own; accepted "
+        "with --since-reset are all others");
+  return views;
+}
+
 }  // namespace
 
 void write_file(const std::string& path, const std::string& bytes) {
@@ -202,19 +218,38 @@ std::string profile_text(const Profile& profile, const View& view) {
   return std::visit([&](const auto& one) { return as_text(profile, one); }, view);
 }
 
+Baseline read_baseline(Dump& snapshot) {
+  return {read_whole(snapshot), snapshot.end_realtime_ns()};
+}
+
+Profile named_profile(const Dump& dump, const Reading& reading,
+                      const std::optional<Baseline>& since, const View& view,
+                      Symbolizer& symbolizer, SymbolDetail detail) {
+  if (!since) {
+    LabelNames names(dump, symbolizer, detail);
+    PlacedProfile placed = make_profile(dump, reading, view, names);
+    symbolize(placed, symbolizer, detail);
+    return std::move(placed.profile);
+  }
+  Profile profile = difference(dump, since->reading, reading, view, symbolizer, detail);
+  const auto start = static_cast<int64_t>(since->realtime_ns);
+  profile.time_nanos = start;
+  profile.duration_nanos =
+      std::max<int64_t>(0, static_cast<int64_t>(dump.end_realtime_ns()) - start);
+  profile.comments.push_back(fmt::format(
+      "values are less what they were at {}; totals and stacks above are of the whole run",
+      time_text(since->realtime_ns)));
+  return profile;
+}
+
 std::vector<std::string> write_profiles(const Dump& dump, const Reading& reading,
+                                        const std::optional<Baseline>& since,
                                         const OutputOptions& options, Symbolizer& symbolizer) {
   const std::string base = base_path(dump, options.directory);
-  const bool in_part = !reading.heap.window.empty();
-  LabelNames names(dump, symbolizer, options.detail);
   std::vector<std::string> paths;
-  const std::vector<View> views =
-      options.views.empty() ? recorded_views(dump, in_part) : resolve(dump, options.views);
-  if (in_part) require_views_of_a_part(views);
-  for (const View& view : views) {
-    PlacedProfile placed = make_profile(dump, reading, view, names);
-    symbolize(placed, symbolizer, options.detail);
-    paths.push_back(write_view(placed.profile, base, view, options.text));
+  for (const View& view : views_to_write(dump, reading, since, options.views)) {
+    const Profile profile = named_profile(dump, reading, since, view, symbolizer, options.detail);
+    paths.push_back(write_view(profile, base, view, options.text));
   }
   return paths;
 }

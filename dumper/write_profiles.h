@@ -25,6 +25,13 @@ struct Reading {
   CountReading counts;
 };
 
+// What profiles are to be less: how the same target was before.
+struct Baseline {
+  Reading reading;
+  uint64_t realtime_ns = 0;
+};
+[[nodiscard]] Baseline read_baseline(Dump& snapshot);
+
 // Looks at the dump anew.
 [[nodiscard]] Reading read_whole(Dump& dump);
 // The same, or what the journal says about a part of its time.
@@ -34,6 +41,11 @@ struct Reading {
 [[nodiscard]] PlacedProfile make_profile(const Dump& dump, const Reading& reading, const View& view,
                                          LabelNames& names);
 
+// With names; less `since` if that is there.
+[[nodiscard]] Profile named_profile(const Dump& dump, const Reading& reading,
+                                    const std::optional<Baseline>& since, const View& view,
+                                    Symbolizer& symbolizer, SymbolDetail detail);
+
 // Go's debug=1 text.
 [[nodiscard]] std::string profile_text(const Profile& profile, const View& view);
 // Where the user says: whole or not at all, unless it is a pipe or a device. Never over a dump.
@@ -41,6 +53,7 @@ void write_file(const std::string& path, const std::string& bytes);
 
 // Writes them and gives the names. One symbolizer serves many dumps: it knows files, not processes.
 std::vector<std::string> write_profiles(const Dump& dump, const Reading& reading,
+                                        const std::optional<Baseline>& since,
                                         const OutputOptions& options, Symbolizer& symbolizer);
 
 }  // namespace mprof::dumper

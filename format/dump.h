@@ -110,7 +110,8 @@ inline constexpr const char* kLostNames[kLostReasons] = {"table full",
 enum class UnwindMode : uint32_t { kAuto, kFramePointer, kDwarf };
 
 // How the life of the target ended, as far as the target could say so itself.
-enum class EndState : uint32_t { kRunning = 0, kClean = 1 };
+// A snapshot of a target that ran ends where it was taken.
+enum class EndState : uint32_t { kRunning = 0, kClean = 1, kSnapshot = 2 };
 
 // One point at which the tick counter and the clocks were read together.
 struct ClockPoint {
@@ -201,8 +202,8 @@ struct DumpHeader {
   // Bits of ChangedSetting: the rates above are those of the end, and there were others.
   std::atomic<uint32_t> changed_settings;
   uint32_t reserved1;
-  // In a copy that was made of a running target's dump: the cut epoch whose totals it has. It ends
-  // there, like a target that ended cleanly, and has no events. 0 in a target's own dump.
+  // In a snapshot (snapshot.h): the cut epoch whose totals it has, 1 if the target had ended. 0 in
+  // a target's own dump.
   uint64_t snapshot_epoch;
   Control control;
   alignas(kCacheLine) char executable[1024];  // zero-terminated, cut if longer

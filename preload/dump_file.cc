@@ -295,16 +295,6 @@ bool give_up(const char* pattern, int fd, const char* problem) {
   return false;
 }
 
-int reopen_file() {
-  const int fd = sys::open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
-  struct stat status;
-  if (fd < 0 ||
-      (sys::fstat(fd, &status) == 0 && status.st_dev == dump_device && status.st_ino == dump_inode))
-    return fd;
-  sys::close(fd);
-  return -1;
-}
-
 uint32_t chunks_of(const TableDirectory& directory) {
   uint32_t chunk = 0;
   while (chunk < kMaxChunks && directory.chunk_offset[chunk].load(std::memory_order_relaxed) != 0)
@@ -318,7 +308,7 @@ bool add_chunk(TableId id) {
   if (chunk == kMaxChunks) return false;
   const size_t bytes = chunk_bytes(directory, chunk);
   const size_t offset = header->file_bytes.load(std::memory_order_relaxed);
-  const int fd = reopen_file();
+  const int fd = reopen_dump();
   if (fd < 0) return false;
   void* rows = reserve(fd, offset, bytes) == 0 ? map_file(fd, offset, bytes) : nullptr;
   sys::close(fd);
@@ -360,6 +350,16 @@ void give_back_unused(int fd) {
 
 }  // namespace
 
+int reopen_dump() {
+  const int fd = sys::open(path, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+  struct stat status;
+  if (fd < 0 ||
+      (sys::fstat(fd, &status) == 0 && status.st_dev == dump_device && status.st_ino == dump_inode))
+    return fd;
+  sys::close(fd);
+  return -1;
+}
+
 bool create_dump(const format::Settings& settings) {
   char executable[1024];
   sys::readlink("/proc/self/exe", executable, sizeof executable);
@@ -393,7 +393,7 @@ void freeze_tables() {
 }
 
 void cut_dump() {
-  const int fd = reopen_file();
+  const int fd = reopen_dump();
   if (fd < 0) return;
   give_back_unused(fd);
   sys::close(fd);

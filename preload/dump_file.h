@@ -51,6 +51,8 @@ void freeze_tables();
 void cut_dump();
 
 const char* dump_path();
+// The file, by its name, for reading and writing; -1 if that is no longer the dump's.
+int reopen_dump();
 
 // Moves DumpHeader::clock_last to now.
 void update_clock();

@@ -28,6 +28,7 @@
 #include "preload/rule_cache.h"
 #include "preload/sampler.h"
 #include "preload/signals.h"
+#include "preload/snapshot.h"
 #include "preload/stacks.h"
 #include "preload/sys.h"
 
@@ -203,6 +204,7 @@ bool leave_parents_dump() {
   abandon_dump();
   forget_threads();
   forget_control();
+  forget_snapshot();
   forget_modules();
   filter_clear();
   range_table.forget();

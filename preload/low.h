@@ -28,6 +28,7 @@ class ErrnoGuard {
 // Text of bounded length; what does not fit is cut.
 class Line {
  public:
+  static constexpr size_t kMax = 1536;
   Line& operator<<(const char* text);
   Line& operator<<(uint64_t number);
   [[nodiscard]] const char* text() const { return text_; }
@@ -36,7 +37,6 @@ class Line {
   void say() const;
 
  private:
-  static constexpr size_t kMax = 1536;
   char text_[kMax + 1] = {};
   size_t size_ = 0;
 };

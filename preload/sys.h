@@ -73,6 +73,9 @@ inline int ftruncate(int fd, size_t bytes) {
 inline int fstat(int fd, struct stat* out) {
   return static_cast<int>(call(SYS_fstat, fd, address(out)));
 }
+inline int link(const char* path, const char* other) {
+  return static_cast<int>(call(SYS_linkat, AT_FDCWD, address(path), AT_FDCWD, address(other), 0));
+}
 inline void unlink(const char* path) { call(SYS_unlink, address(path)); }
 // The text of a link, terminated and cut to size; "" on failure.
 inline const char* readlink(const char* path, char* out, size_t size) {

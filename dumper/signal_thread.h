@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which thread of a running target may be sent mprof's signal, and sending it.
+//
+// A handler runs in the target then. Some system calls return EINTR after any handler, SA_RESTART
+// or not; a thread that sits in one is left alone, so that the program sees no EINTR which it would
+// not see otherwise. Where /proc does not tell the call (another security module, ptrace_scope),
+// the hooks do: a thread that they know to be in such a call is parked; see format/thread_table.h.
+//
+// Races     A thread may enter such a call, or the process end, between the look and the signal.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "dumper/dump_reader.h"
+
+namespace mprof::dumper {
+
+// Why it may not be signalled now; nothing if it may.
+[[nodiscard]] std::optional<std::string> why_not_signal(const Dump& dump, uint32_t tid);
+
+// Sends the signal to that thread, if the process is still the dump's. False: it is not there.
+bool signal_thread(const Dump& dump, uint32_t tid);
+
+// The threads that may be signalled, those that answer soonest first: running, then waiting.
+struct ThreadsToAsk {
+  std::vector<uint32_t> tids;
+  std::string why_none;  // of one of the others
+};
+[[nodiscard]] ThreadsToAsk threads_to_ask(const Dump& dump);
+
+}  // namespace mprof::dumper
