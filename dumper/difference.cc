@@ -7,6 +7,8 @@
 #include <unordered_set>
 #include <utility>
 
+#include "dumper/combine_profiles.h"
+
 namespace mprof::dumper {
 namespace {
 
