@@ -342,7 +342,10 @@ void Drainer::try_dump(const std::string& name) {
     uint64_t realtime_start_ns;
   } begin{};
   static_assert(offsetof(format::DumpHeader, realtime_start_ns) == 40);
-  const bool read = regular && ::pread(fd, &begin, sizeof begin, 0) == sizeof begin;
+  uint64_t snapshot_epoch = 0;  // not 0: a copy, which has no events
+  const bool read = regular && ::pread(fd, &begin, sizeof begin, 0) == sizeof begin &&
+                    ::pread(fd, &snapshot_epoch, sizeof snapshot_epoch,
+                            offsetof(format::DumpHeader, snapshot_epoch)) == sizeof snapshot_epoch;
   if (fd >= 0) ::close(fd);
   const bool made_before =
       static_cast<uint64_t>(status.st_mtim.tv_sec) + 5 < since_realtime_ns_ / 1'000'000'000;
@@ -350,7 +353,7 @@ void Drainer::try_dump(const std::string& name) {
     settled_.insert(name);
   } else if (!read || begin.magic != format::kDumpMagic) {
     unfinished_dumps_ = true;
-  } else if (begin.realtime_start_ns < since_realtime_ns_) {
+  } else if (begin.realtime_start_ns < since_realtime_ns_ || snapshot_epoch != 0) {
     settled_.insert(name);
   } else {
     begin_drain(name);

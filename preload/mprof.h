@@ -17,6 +17,7 @@
 #ifndef MPROF_H
 #define MPROF_H
 
+#include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -203,6 +204,64 @@ MPROF_INLINE void mprof_pause(void) {
 MPROF_INLINE void mprof_resume(void) {
   MPROF_WEAK_FUNCTION(void, resume, mprof_library_resume, void);
   if (resume != 0) resume();
+}
+
+/* ---- Rates, the CPU profile, snapshots ------------------------------------------------------- */
+
+/*
+ * These give 0, or an error number: ENOSYS without the library. `mprof ctl` does the same from
+ * outside; the latest word counts. A child of a fork begins with the settings of the environment.
+ */
+
+/*
+ * Mean bytes between heap samples; 0: none. What is recorded already keeps its weight, so sums stay
+ * unbiased. EINVAL: not 0 and not 4096 to 2^40; finer rates, and exact ones, only from the start
+ * (MPROF_HEAP_RATE).
+ */
+MPROF_INLINE int mprof_set_heap_rate(uint64_t bytes) {
+  MPROF_WEAK_FUNCTION(int, set, mprof_library_set_heap_rate, uint64_t);
+  return set != 0 ? set(bytes) : ENOSYS;
+}
+
+/* As MPROF_BLOCK_RATE: waits of so many nanoseconds or more are all recorded. EINVAL: over an hour.
+ */
+MPROF_INLINE int mprof_set_block_rate(uint64_t ns) {
+  MPROF_WEAK_FUNCTION(int, set, mprof_library_set_block_rate, uint64_t);
+  return set != 0 ? set(ns) : ENOSYS;
+}
+
+/* As MPROF_MUTEX_FRACTION. EINVAL: over 1048576. */
+MPROF_INLINE int mprof_set_mutex_fraction(unsigned fraction) {
+  MPROF_WEAK_FUNCTION(int, set, mprof_library_set_mutex_fraction, unsigned);
+  return set != 0 ? set(fraction) : ENOSYS;
+}
+
+/*
+ * Takes CPU samples, `hz` in a second of each thread's processor time; 100 is usual. EBUSY: they
+ * are taken already. EINVAL: not 1 to 10000. ENOTSUP: the program uses every signal that mprof
+ * could.
+ */
+MPROF_INLINE int mprof_cpu_start(unsigned hz) {
+  MPROF_WEAK_FUNCTION(int, start, mprof_library_cpu_start, unsigned);
+  return start != 0 ? start(hz) : ENOSYS;
+}
+
+/* No CPU samples any more, if there were any. Those that were taken stay. */
+MPROF_INLINE int mprof_cpu_stop(void) {
+  MPROF_WEAK_FUNCTION(int, stop, mprof_library_cpu_stop, void);
+  return stop != 0 ? stop() : ENOSYS;
+}
+
+/*
+ * Keeps the dump as it is now in a file beside it, DUMP.NAME.mprof, for `mprof pprof`, `top` and
+ * the others. The other threads go on meanwhile. EINVAL: `name` is not 1 to 64 letters, digits,
+ * '-', '_' and '.', begins with '.', or is "baseline", which `mprof ctl --reset` makes. EEXIST:
+ * there is one of this name; nothing is overwritten. EBUSY: another thread is making one. Or
+ * whatever the file system says.
+ */
+MPROF_INLINE int mprof_snapshot(const char* name) {
+  MPROF_WEAK_FUNCTION(int, snapshot, mprof_library_snapshot, const char*);
+  return snapshot != 0 ? snapshot(name) : ENOSYS;
 }
 
 #undef MPROF_INLINE

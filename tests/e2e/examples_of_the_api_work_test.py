@@ -86,6 +86,19 @@ class Examples(api_program.Case):
         self.assertIn(4000, [sample.values["alloc_space"] for sample in profile.samples])
         self.assertNotIn(8096, [sample.values["alloc_space"] for sample in profile.samples])
 
+    def test_example_snapshot_c(self):
+        self.run_example_with_snapshot("snapshot.c", "loaded")
+
+    def run_example_with_snapshot(self, name, snapshot):
+        program = self.build(name)
+        plain, under = self.run_plain(program), self.run_under(program)
+        self.assert_same_behaviour(plain, under)
+        copy, dump = sorted(self.dumps(), key=lambda path: snapshot not in path.name)
+        sizes = [{s.values["alloc_space"] for s in self.profile(d).samples} for d in (copy, dump)]
+        self.assertIn(5000, sizes[0])
+        self.assertNotIn(3000, sizes[0])
+        self.assertLessEqual({3000, 5000}, sizes[1])
+
 
 if __name__ == "__main__":
     harness.main()

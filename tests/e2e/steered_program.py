@@ -14,7 +14,8 @@ class Steered(harness.Case):
             harness.target("steered"), how, rate=rate, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         self.tell("+")  # it has come to where it obeys, and has its dump
-        self.dump = self.dumps()[0]
+        folder = Path(env["MPROF_OUT"]).parent if env and "MPROF_OUT" in env else None
+        self.dump = self.dumps(folder)[0]
         self.wait_until_blocked(how)
 
     def wait_until_blocked(self, how):
