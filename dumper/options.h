@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "dumper/report_threads.h"
 #include "dumper/report_top.h"
 #include "dumper/serve.h"
 #include "dumper/timeline.h"
@@ -36,7 +37,8 @@ enum class Command {
   kDiff,
   kMerge,
   kPs,
-  kServe
+  kServe,
+  kThreads
 };
 
 struct Options {
@@ -65,6 +67,8 @@ struct Options {
   bool samples = false;      // top: samples in place of processor time
   std::string value_type;    // diff: by name; empty: the profile's default
   bool normalize = false;    // diff: A to B's total
+  ThreadOptions threads;
+  ThreadForm thread_form = ThreadForm::kParagraphs;
   std::optional<TimePoint> from;
   std::optional<TimePoint> to;
   ServeOptions serve;
