@@ -178,8 +178,8 @@ void add_threads(CLI::App& app, Options& options, Raw& raw) {
                     "stop all threads that can be asked at one moment, for at most 50 ms");
   threads->add_flag(
       "--interrupt", options.threads.interrupt,
-      "ask threads, too, that sleep in poll, nanosleep and the like: such a call then "
-      "fails with EINTR, which the program may not expect");
+      "ask threads, too, that sleep in poll, nanosleep and the like: where the library does "
+      "not see such a call, it then fails with EINTR, which the program may not expect");
   threads->add_option("--timeout", raw.timeout_ms, "milliseconds to wait for answers")
       ->capture_default_str();
   add_symbol_options(threads, raw);

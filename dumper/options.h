@@ -49,7 +49,7 @@ struct Options {
   std::map<std::string, std::string> environment;  // run: MPROF_* from options
   std::vector<View> views;                         // empty: what the target recorded
   std::string directory;
-  std::string output_file;  // diff, merge
+  std::string output_file;  // diff, merge, threads
   bool drain = true;
   bool run_it = true;
   bool text = false;

@@ -128,8 +128,11 @@ class Collector {
     out_.rendezvous = options_.rendezvous;
     find_rows();
     for (const ProcThread& thread : threads_of_process(pid_)) subjects_.push_back(begin(thread));
-    ask();
-    read_parked();
+    // A thread may come to such a call, or leave it, just when it is looked at.
+    for (int round = 0; round < kRounds && plan(round); ++round) {
+      ask(round);
+      read_parked();
+    }
     for (Subject& subject : subjects_) finish(subject);
     add_notes();
   }
@@ -159,7 +162,9 @@ class Collector {
     uint32_t row = kNoRow;
     std::optional<ProcThread> proc;
     bool may_ask = false;
+    bool was_asked = false;
   };
+  static constexpr int kRounds = 4;
 
   [[nodiscard]] const format::ThreadRow* row_of(const Subject& subject) const {
     return subject.row == kNoRow ? nullptr : dump_.thread_row(subject.row);
@@ -181,9 +186,30 @@ class Collector {
     subject.proc = thread;
     if (const auto found = rows_.find(thread.tid); found != rows_.end())
       subject.row = found->second;
-    subject.state.no_stack = reason_not_to_ask(subject);
-    subject.may_ask = subject.state.no_stack.empty();
     return subject;
+  }
+
+  // False: nobody is left for whom something could be done.
+  bool plan(int round) {
+    bool any = false;
+    for (Subject& subject : subjects_) {
+      subject.may_ask = false;
+      if (subject.state.origin != StackOrigin::kNone || subject.was_asked) continue;
+      if (round > 0) look_again(subject);
+      subject.state.no_stack = reason_not_to_ask(subject);
+      subject.may_ask = subject.state.no_stack.empty();
+      const format::ThreadRow* row = row_of(subject);
+      any |= subject.may_ask || (row != nullptr && is_parked(*row));
+    }
+    return any;
+  }
+
+  void look_again(Subject& subject) {
+    if (auto proc = thread_of_process(pid_, subject.state.tid))
+      subject.proc = std::move(*proc);
+    else
+      subject.proc->state = 'X';
+    subject.state.run = subject.proc->state;
   }
 
   // Empty: it may be asked.
@@ -206,7 +232,7 @@ class Collector {
     return {};
   }
 
-  void ask() {
+  void ask(int round) {
     std::vector<AskedThread> asked;
     for (const Subject& subject : subjects_)
       if (subject.may_ask) asked.push_back({subject.state.tid, subject.row});
@@ -215,9 +241,9 @@ class Collector {
       const auto* row = thread.row == kNoRow ? nullptr : dump_.thread_row(thread.row);
       return row != nullptr && !options_.interrupt && is_parked(*row);
     };
-    answers_ =
-        ask_for_stacks(dump_, asked, options_.rendezvous, options_.timeout, must_leave_alone);
-    out_.all_met = answers_.all_met;
+    const bool meet = options_.rendezvous && round == 0;
+    answers_ = ask_for_stacks(dump_, asked, meet, options_.timeout, must_leave_alone);
+    out_.all_met |= answers_.all_met;
     for (Subject& subject : subjects_)
       if (subject.may_ask) take_answer(subject);
   }
@@ -227,7 +253,8 @@ class Collector {
     if (subject.row == kNoRow) subject.row = row_of_thread(dump_, state.tid);
     const format::ThreadRow* row = row_of(subject);
     if (row == nullptr || !has_answered(dump_, subject.row, answers_.request)) {
-      state.no_stack = answers_.sent.contains(state.tid)
+      subject.was_asked = answers_.sent.contains(state.tid);
+      state.no_stack = subject.was_asked
                            ? fmt::format("it did not answer within {} ms", options_.timeout.count())
                            : "it was about to wait in a call that a signal would end";
       return;
