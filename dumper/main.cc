@@ -25,6 +25,7 @@
 #include "dumper/report_diff.h"
 #include "dumper/report_info.h"
 #include "dumper/report_locks.h"
+#include "dumper/report_threads.h"
 #include "dumper/serve.h"
 #include "dumper/site_name.h"
 #include "dumper/snapshot.h"
@@ -216,6 +217,25 @@ int run_locks(const Options& options) {
   return 0;
 }
 
+int run_threads(const Options& options) {
+  Dump dump = Dump::open(resolve_dump(options.dumps.front()), Access::kWrite);
+  const ThreadsReading reading = collect_threads(dump, options.threads);
+  show_damage(dump);
+  Symbolizer symbolizer(options.symbols);
+  const std::string text =
+      report_threads(dump, reading, options.thread_form, symbolizer, options.symbols.detail);
+  const bool is_text = options.thread_form != ThreadForm::kPprof;
+  if (is_text && options.output_file.empty()) {
+    fmt::print("{}", text);
+    return 0;
+  }
+  const std::string path =
+      options.output_file.empty() ? base_path(dump, {}) + ".threads.pb.gz" : options.output_file;
+  write_file(path, text);
+  fmt::print("{}\n", path);
+  return 0;
+}
+
 int run_timeline(const Options& options) {
   const Dump dump = Dump::open(resolve_dump(options.dumps.front()), Access::kRead);
   const Timeline timeline = make_timeline(dump, window_of(dump, options), options.intervals);
@@ -366,6 +386,7 @@ int run_command(const Options& options) {
     case Command::kPs: return run_ps(options);
     case Command::kCtl: return run_ctl(options);
     case Command::kServe: return run_serve(options.serve);
+    case Command::kThreads: return run_threads(options);
   }
   return 1;
 }

@@ -40,6 +40,8 @@ struct Raw {
   bool no_drain = false;
   bool no_run = false;
   bool cum = false;
+  int debug = -1;
+  uint32_t timeout_ms = 200;
   std::map<std::string, std::string> settings;                // by variable
   std::map<std::string, std::optional<std::string>> changes;  // of ctl, by option
 };
@@ -185,6 +187,29 @@ void add_locks(CLI::App& app, Options& options, Raw& raw) {
   add_symbol_options(locks, raw);
 }
 
+void add_threads(CLI::App& app, Options& options, Raw& raw) {
+  CLI::App* threads = add_command(app, "threads",
+                                  "what each thread is doing: its stack, what it waits for, since "
+                                  "when, and who holds that",
+                                  options, Command::kThreads);
+  add_dump(threads, options)->expected(1);
+  threads->add_option("--debug", raw.debug,
+                      "0: a profile for `go tool pprof`; 1: the same as text, equal threads "
+                      "together; 2: a paragraph for each; default 2, with -o 0");
+  threads->add_flag("--text", options.text, "the same as --debug 1");
+  threads->add_option("-o,--output", options.output_file,
+                      "file to write; default for --debug 0: NAME.threads.pb.gz beside the dump");
+  threads->add_flag("--rendezvous", options.threads.rendezvous,
+                    "stop all threads that can be asked at one moment, for at most 50 ms");
+  threads->add_flag(
+      "--interrupt", options.threads.interrupt,
+      "ask threads, too, that sleep in poll, nanosleep and the like: where the library does "
+      "not see such a call, it then fails with EINTR, which the program may not expect");
+  threads->add_option("--timeout", raw.timeout_ms, "milliseconds to wait for answers")
+      ->capture_default_str();
+  add_symbol_options(threads, raw);
+}
+
 void add_reports(CLI::App& app, Options& options, Raw& raw) {
   CLI::App* info = add_command(app, "info", "what a dump holds, what is missing, what it cost",
                                options, Command::kInfo);
@@ -281,6 +306,7 @@ std::unique_ptr<CLI::App> make_app(Options& options, Raw& raw) {
   add_diff(*app, options, raw);
   add_merge(*app, options, raw);
   add_ctl(*app, options, raw);
+  add_threads(*app, options, raw);
   add_reports(*app, options, raw);
   add_ps(*app, options);
   add_serve(*app, options, raw);
@@ -371,6 +397,22 @@ void check_changes(Options& options, const Raw& raw) {
                     options.snapshot));
 }
 
+void check_threads(Options& options, const Raw& raw) {
+  constexpr uint32_t kMostMs = 60000;
+  if (raw.debug < -1 || raw.debug > 2)
+    throw UsageError(fmt::format("--debug {}: accepted is 0, 1 or 2", raw.debug));
+  if (options.text && raw.debug != -1 && raw.debug != 1)
+    throw UsageError(fmt::format("--text means --debug 1: not with --debug {}", raw.debug));
+  if (raw.timeout_ms == 0 || raw.timeout_ms > kMostMs)
+    throw UsageError(fmt::format("--timeout {}: accepted is 1 to {}", raw.timeout_ms, kMostMs));
+  options.threads.timeout = std::chrono::milliseconds(raw.timeout_ms);
+  const int form = options.text ? 1 : raw.debug;
+  if (form >= 0)
+    options.thread_form = static_cast<ThreadForm>(form);
+  else if (!options.output_file.empty())
+    options.thread_form = ThreadForm::kPprof;
+}
+
 void check_values(Options& options, const Raw& raw) {
   check_settings(options, raw);
   if (!raw.views.empty()) options.views = parse_views(raw.views);
@@ -388,6 +430,7 @@ void check_values(Options& options, const Raw& raw) {
     throw UsageError("--since-reset: not together with --from and --to");
   if (options.since_reset && raw.peak)
     throw UsageError("--since-reset: a part of the time has no peak");
+  if (options.command == Command::kThreads) check_threads(options, raw);
   if (!raw.from.empty()) options.from = parse_time("--from", raw.from);
   if (!raw.to.empty()) options.to = parse_time("--to", raw.to);
   if (raw.peak && (options.from || options.to))

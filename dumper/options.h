@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "dumper/control.h"
+#include "dumper/report_threads.h"
 #include "dumper/report_top.h"
 #include "dumper/serve.h"
 #include "dumper/timeline.h"
@@ -38,7 +39,8 @@ enum class Command {
   kMerge,
   kPs,
   kServe,
-  kCtl
+  kCtl,
+  kThreads
 };
 
 struct Options {
@@ -49,7 +51,7 @@ struct Options {
   std::map<std::string, std::string> environment;  // run: MPROF_* from options
   std::vector<View> views;                         // empty: what the target recorded
   std::string directory;
-  std::string output_file;  // diff, merge
+  std::string output_file;  // diff, merge, threads
   bool drain = true;
   bool run_it = true;
   bool text = false;
@@ -67,6 +69,8 @@ struct Options {
   bool samples = false;      // top: samples in place of processor time
   std::string value_type;    // diff: by name; empty: the profile's default
   bool normalize = false;    // diff: A to B's total
+  ThreadOptions threads;
+  ThreadForm thread_form = ThreadForm::kParagraphs;
   std::optional<TimePoint> from;
   std::optional<TimePoint> to;
   ServeOptions serve;

@@ -22,7 +22,10 @@ StackTranslator::StackTranslator(const Dump& dump, PlacedProfile& out)
 }
 
 std::vector<uint32_t> StackTranslator::locations(uint32_t leaf) {
-  const StackCopy stack = dump_.stack(leaf);
+  return locations(dump_.stack(leaf));
+}
+
+std::vector<uint32_t> StackTranslator::locations(const StackCopy& stack) {
   std::vector<uint32_t> result;
   result.reserve(stack.frames.size() + 1);
   for (const FrameRow& frame : stack.frames)
@@ -32,6 +35,11 @@ std::vector<uint32_t> StackTranslator::locations(uint32_t leaf) {
   // mprof's own work, seen by itself.
   if (result.empty()) result.push_back(synthetic(stack.frames.empty() ? "[no stack]" : "[mprof]"));
   return result;
+}
+
+void StackTranslator::add_module(const ModuleCopy& module) {
+  modules_.push_back({module});
+  add_mapping(modules_.back());
 }
 
 uint32_t StackTranslator::synthetic(std::string_view name) {

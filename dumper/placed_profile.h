@@ -30,6 +30,9 @@ class StackTranslator {
   StackTranslator(const Dump& dump, PlacedProfile& out);
 
   std::vector<uint32_t> locations(uint32_t leaf);
+  std::vector<uint32_t> locations(const StackCopy& stack);
+  // One that the dump does not have; its number is that of the next row.
+  void add_module(const ModuleCopy& module);
   uint32_t synthetic(std::string_view name);
   ProfileBuilder& builder() { return builder_; }
 

@@ -329,4 +329,12 @@ std::vector<std::string> comments_for(const Dump& dump, const CountReading& read
   return lines;
 }
 
+std::vector<std::string> comments_for(const Dump& dump, const std::vector<std::string>& notes,
+                                      const char* view) {
+  std::vector<std::string> lines = first_lines(dump, view);
+  lines.insert(lines.end(), notes.begin(), notes.end());
+  add_losses(dump, lines);
+  return lines;
+}
+
 }  // namespace mprof::dumper

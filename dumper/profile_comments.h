@@ -15,6 +15,10 @@ namespace mprof::dumper {
                                                     HeapView view);
 [[nodiscard]] std::vector<std::string> comments_for(const Dump& dump, const CountReading& reading,
                                                     format::CountKind kind);
+// Of a profile that is no sum: `notes` say how it was read.
+[[nodiscard]] std::vector<std::string> comments_for(const Dump& dump,
+                                                    const std::vector<std::string>& notes,
+                                                    const char* view);
 
 // "12.50MB ± 1.20MB", or without the error where the value is exact.
 [[nodiscard]] std::string estimate_text(const Estimate& estimate, const char* unit);

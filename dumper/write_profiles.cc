@@ -68,17 +68,6 @@ void write_into(const std::string& path, const std::string& bytes) {
   close(fd);
 }
 
-// A dump that was found through /proc has no folder that could be written to.
-std::string base_path(const Dump& dump, const std::string& directory) {
-  const bool in_proc = dump.path().starts_with("/proc/");
-  const std::string name =
-      in_proc ? fmt::format("{}.{}.mprof", fs::path(dump.executable()).filename().string(),
-                            dump.header().pid)
-              : fs::path(dump.path()).filename().string();
-  if (!directory.empty()) return (fs::path(directory) / name).string();
-  return in_proc ? name : dump.path();
-}
-
 // The text form has four columns always; pprof leaves equal ones out.
 void add_alloc_columns(Profile& profile) {
   if (profile.types.size() != 2) return;
@@ -169,6 +158,17 @@ std::vector<View> views_to_write(const Dump& dump, const Reading& reading,
 }
 
 }  // namespace
+
+// A dump that was found through /proc has no folder that could be written to.
+std::string base_path(const Dump& dump, const std::string& directory) {
+  const bool in_proc = dump.path().starts_with("/proc/");
+  const std::string name =
+      in_proc ? fmt::format("{}.{}.mprof", fs::path(dump.executable()).filename().string(),
+                            dump.header().pid)
+              : fs::path(dump.path()).filename().string();
+  if (!directory.empty()) return (fs::path(directory) / name).string();
+  return in_proc ? name : dump.path();
+}
 
 void write_file(const std::string& path, const std::string& bytes) {
   if (is_dump_file(path))

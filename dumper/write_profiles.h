@@ -50,6 +50,8 @@ struct Baseline {
 [[nodiscard]] std::string profile_text(const Profile& profile, const View& view);
 // Where the user says: whole or not at all, unless it is a pipe or a device. Never over a dump.
 void write_file(const std::string& path, const std::string& bytes);
+// What the names of a dump's profiles begin with; in `directory`, or beside the dump for "".
+[[nodiscard]] std::string base_path(const Dump& dump, const std::string& directory);
 
 // Writes them and gives the names. One symbolizer serves many dumps: it knows files, not processes.
 std::vector<std::string> write_profiles(const Dump& dump, const Reading& reading,

@@ -40,12 +40,6 @@ bool is_ours(const ParkedCall& parked) {
          parked.thread->process == process_number && recording();
 }
 
-bool is_control_new() {
-  const format::Control& control = header->control;
-  return control.epoch.load(std::memory_order_acquire) !=
-         control.applied_epoch.load(std::memory_order_relaxed);
-}
-
 // A signal of the program's is to be delivered as soon as our handler returns: it, too, ends the
 // call.
 bool has_another_signal(const ucontext_t& interrupted) {
@@ -87,8 +81,7 @@ uint64_t elapsed_ns(const ParkedCall& parked) {
 void unpark(const ParkedCall& parked) {
   if (!is_ours(parked)) return;
   withdraw(*parked.thread->row);
-  if (is_control_new()) [[unlikely]]
-    notice_control();
+  notice_control();
 }
 
 void unpark_and_hide(const ParkedCall& parked) {

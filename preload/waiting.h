@@ -5,9 +5,10 @@
 // Shown     kind, object, begin and, where one was captured anyway, the stack of a wait.
 // Parked    While a thread is in a call that any handler ends with EINTR, even with SA_RESTART, the
 //           registers of the call's caller are in its row, and nobody asks it by signal: its stack
-//           stands still and is read from outside. A signal that was on its way already, and CPU
-//           timers, which fire in the first instants of such a call, do end it. The handler sees
-//           that (note_cut_call), and the hook calls again for what is left of the time.
+//           stands still and is read from outside. A signal that was on its way already does end
+//           the call, and so does a CPU timer of an older kernel, which fires in its first
+//           instants. The handler sees that (note_cut_call), and the hook calls again for what is
+//           left of the time.
 // Left      A thread that leaves its wait by cancellation or longjmp stays shown, and parked, until
 //           its next wait, which repairs both. A handler that waits in the middle of a wait ends
 //           what was shown of the outer one; a parked call does not go on after a handler anyway.

@@ -132,6 +132,24 @@ TEST_CASE("options: locks takes a dump, a number of rows and the form") {
   CHECK_FALSE(error_of({"locks"}).empty());
 }
 
+TEST_CASE("options: threads are paragraphs, grouped text or a profile") {
+  const Options plain = parse({"threads", "4711"});
+  CHECK(plain.command == Command::kThreads);
+  CHECK(plain.thread_form == ThreadForm::kParagraphs);
+  CHECK(plain.threads.timeout == std::chrono::milliseconds(200));
+  CHECK_FALSE(plain.threads.rendezvous);
+  CHECK_FALSE(plain.threads.interrupt);
+  CHECK(parse({"threads", "1", "-o", "f"}).thread_form == ThreadForm::kPprof);
+  CHECK(parse({"threads", "1", "-o", "f", "--debug", "2"}).thread_form == ThreadForm::kParagraphs);
+  CHECK(parse({"threads", "1", "--text"}).thread_form == ThreadForm::kGrouped);
+  CHECK(parse({"threads", "1", "--rendezvous"}).threads.rendezvous);
+  CHECK(parse({"threads", "1", "--interrupt"}).threads.interrupt);
+  CHECK(error_of({"threads", "1", "--debug", "3"}) == "--debug 3: accepted is 0, 1 or 2");
+  CHECK(error_of({"threads", "1", "--timeout", "0"}) == "--timeout 0: accepted is 1 to 60000");
+  CHECK(error_of({"threads", "1", "--text", "--debug", "2"}) ==
+        "--text means --debug 1: not with --debug 2");
+}
+
 TEST_CASE("options: help and version are printed, not errors") {
   CHECK(parse({"--version"}).help.find("mprof ") == 0);
   CHECK(parse({"--help"}).help.find("doctor") != std::string::npos);
