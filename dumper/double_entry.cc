@@ -130,6 +130,7 @@ uint64_t lost_without_profbuf(const Dump& dump) {
 bool has_events(const CountCopy& count) {
   return count.stack != format::kNoRow && count.kind < format::CountKind::kFirstCustom;
 }
+
 std::optional<CountCopy> count_with_events(const Dump& dump, uint32_t row) {
   auto count = dump.count(row);
   return count && has_events(*count) ? std::move(count) : std::nullopt;

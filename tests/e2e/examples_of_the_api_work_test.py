@@ -7,6 +7,7 @@ from pathlib import Path
 
 import api_program
 import harness
+from pprof import Profile
 
 PAGE = Path(os.environ["MPROF_SOURCE"]) / "docs" / "api.md"
 EXAMPLES = {
@@ -40,6 +41,17 @@ class Examples(api_program.Case):
             found[name] = sample.labels
         return found
 
+    def assert_profile(self, dump, name, file_word, site, count):
+        """A profile of the program's own, of one site."""
+        self.mprof_ok("pprof", dump, "-p", name, "-o", self.dir)
+        file = self.dir / f"{dump.name}.{file_word}.pb.gz"
+        profile = Profile(file)
+        self.assertEqual(profile.sample_types, [(name, "count")])
+        self.assertEqual((profile.total(), profile.below(site)), ({name: count}, {name: count}))
+        top = self.go_pprof("-top", file)
+        self.assertRegex(top, rf"(?m)^\s+{count} +100% .* {re.escape(site.partition('(')[0])}")
+        self.assertNotIn("mprof_profile_add", top)
+
     def test_every_example_of_the_page_is_tested(self):
         blocks = re.findall(r"(?m)^```(?:c|cpp)$", PAGE.read_text())
         self.assertEqual(len(blocks), len(EXAMPLES))
@@ -70,11 +82,12 @@ class Examples(api_program.Case):
         )
 
     def test_example_profile_c(self):
-        self.run_example("profile.c", "1 still open\n", "0 still open\n")
+        dump = self.run_example("profile.c", "1 still open\n", "0 still open\n")
+        self.assert_profile(dump, "example.org/files", "example.org%2Ffiles", "open_file", 1)
 
     def test_example_profile_cc(self):
-        # A vector of sessions moves none of them: they are made in place.
-        self.run_example("profile.cc", "2 sessions\n", "0 sessions\n")
+        dump = self.run_example("profile.cc", "2 sessions\n", "0 sessions\n")
+        self.assert_profile(dump, "sessions", "sessions", "Session::Session()", 2)
 
     def test_example_arena_c(self):
         profile = self.profile(self.run_example("arena.c", "1\n"))

@@ -114,6 +114,22 @@ class OfLocks(Labelled):
         self.assertRegex(self.go_pprof("-tags", file), r"(?m)%\): waiter$")
 
 
+class OfProcessorTime(Labelled):
+    def test_samples_have_what_was_in_force(self):
+        self.run_part("cpu", env={"MPROF_CPU_HZ": "250"})
+        profile = self.profile(self.only_dump(), "cpu")
+        self.assertCountEqual(
+            {tuple(labels.items()) for labels in self.labels_of(profile, "spin_site")},
+            [(("handler", "heavy"),), (("handler", "light"),)],
+        )
+        spent_ms = {
+            handler: sum(s.values["cpu"] for s in profile.samples if s.labels.get("handler") == handler) / 1e6
+            for handler in ("heavy", "light")
+        }
+        self.assertAlmostEqual(spent_ms["heavy"], 600, delta=60)
+        self.assertAlmostEqual(spent_ms["light"], 200, delta=40)
+
+
 class Storm(Labelled):
     def test_million_values_are_bounded_counted_and_shown(self):
         self.run_part("storm")

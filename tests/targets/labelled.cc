@@ -130,6 +130,30 @@ static void contend() {
   waiter.join();
 }
 
+// ---- processor time -----------------------------------------------------------------------------
+
+static int64_t thread_ms() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return time.tv_sec * 1000 + time.tv_nsec / 1000000;
+}
+
+static volatile uint64_t spun;
+SITE void spin_site(int64_t ms) {
+  const int64_t end = thread_ms() + ms;
+  while (thread_ms() < end)
+    for (int i = 0; i < 100000; ++i) spun = spun + 1;
+}
+
+static void spin() {
+  {
+    const mprof::ScopedLabels scope{{"handler", "heavy"}};
+    spin_site(600);
+  }
+  const mprof::ScopedLabels scope{{"handler", "light"}};
+  std::thread(spin_site, 200).join();
+}
+
 // ---- storm --------------------------------------------------------------------------------------
 
 SITE void early_value_site() { take(); }
@@ -252,15 +276,15 @@ int main(int argc, char** argv) {
   static const struct {
     const char* name;
     void (*run)();
-  } kParts[] = {{"heap", allocate},       {"threads", inherit},       {"locks", contend},
-                {"storm", label_million}, {"buckets", label_buckets}, {"fork", fork_labelled},
-                {"signals", interrupt},   {"report", report}};
+  } kParts[] = {{"heap", allocate},      {"threads", inherit},     {"locks", contend},
+                {"cpu", spin},           {"storm", label_million}, {"buckets", label_buckets},
+                {"fork", fork_labelled}, {"signals", interrupt},   {"report", report}};
   for (const auto& part : kParts)
     if (argc == 2 && strcmp(argv[1], part.name) == 0) {
       part.run();
       puts("done");
       return 0;
     }
-  fprintf(stderr, "usage: %s heap|threads|locks|storm|buckets|fork|signals|report\n", *argv);
+  fprintf(stderr, "usage: %s heap|threads|locks|cpu|storm|buckets|fork|signals|report\n", *argv);
   return 2;
 }
