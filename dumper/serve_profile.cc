@@ -43,12 +43,6 @@ void fill_time(const Dump& dump, Profile& profile) {
   profile.duration_nanos = 0;
 }
 
-Profile named(const Dump& dump, PlacedProfile placed, Symbolizer& symbolizer, SymbolDetail detail) {
-  symbolize(placed, symbolizer, detail);
-  fill_time(dump, placed.profile);
-  return std::move(placed.profile);
-}
-
 std::optional<ModuleCopy> module_at(const Dump& dump, uint64_t address) {
   std::optional<ModuleCopy> found;
   const auto rows = static_cast<uint32_t>(dump.rows(format::TableId::kModules));
@@ -115,6 +109,28 @@ int debug_of(const HttpRequest& request) {
   return text == nullptr ? 0 : static_cast<int>(number_of("debug", *text, 0, 2, "a whole number"));
 }
 
+void require_no_debug(int debug) {
+  if (debug != 0) throw HttpError(400, "seconds and debug params are incompatible");
+}
+
+void require_running(const Dump& dump) {
+  if (dump.life() != Life::kRunning)
+    throw HttpError(400,
+                    "the process has ended, so nothing can be added any more; accepted are "
+                    "profiles without \"seconds\"");
+}
+
+void wait_or_leave(const HttpRequest& request, seconds time) {
+  if (!request.wait(time)) throw HttpError(503, "the server is stopping");
+}
+
+Profile named_now(const Dump& dump, PlacedProfile placed, Symbolizer& symbolizer,
+                  SymbolDetail detail) {
+  symbolize(placed, symbolizer, detail);
+  fill_time(dump, placed.profile);
+  return std::move(placed.profile);
+}
+
 HttpResponse as_attachment(const Profile& profile, const std::string& name) {
   HttpResponse response;
   response.content_type = "application/octet-stream";
@@ -125,18 +141,16 @@ HttpResponse as_attachment(const Profile& profile, const std::string& name) {
 
 Profile profile_growth(const HttpRequest& request, Dump& dump, const View& view, seconds time,
                        SharedSymbols& symbols) {
-  if (dump.life() != Life::kRunning)
-    throw HttpError(400,
-                    "the process has ended, so nothing can be added any more; accepted is "
-                    "the profile without \"seconds\"");
+  require_running(dump);
   Reading before = symbols.use([&](Symbolizer&) { return read_whole(dump); });
   const auto start = steady_clock::now();
-  if (!request.wait(time)) throw HttpError(503, "the server is stopping");
+  wait_or_leave(request, time);
   return symbols.use([&](Symbolizer& symbolizer) {
     Reading after = read_whole(dump);
     const auto taken = steady_clock::now() - start;
     Profile growth =
         difference(dump, std::move(before), std::move(after), view, symbolizer, symbols.detail());
+    fill_time(dump, growth);
     growth.duration_nanos = std::chrono::nanoseconds(taken).count();
     growth.comments.insert(
         growth.comments.begin(),
@@ -152,7 +166,7 @@ HttpResponse answer_profile(const HttpRequest& request, Dump& dump, const View& 
   const int debug = debug_of(request);
   if (request.parameter("seconds") != nullptr) {
     const seconds time = seconds_of(request, {});
-    if (debug != 0) throw HttpError(400, "seconds and debug params are incompatible");
+    require_no_debug(debug);
     if (view == View(HeapView::kPeak))
       throw HttpError(400, "\"seconds\" parameter is not supported for this profile type");
     return as_attachment(profile_growth(request, dump, view, time, symbols), name + "-delta");
@@ -160,7 +174,7 @@ HttpResponse answer_profile(const HttpRequest& request, Dump& dump, const View& 
   const Profile profile = symbols.use([&](Symbolizer& symbolizer) {
     const Reading reading = read_whole(dump);
     LabelNames names(dump, symbolizer, symbols.detail());
-    return named(dump, make_profile(dump, reading, view, names), symbolizer, symbols.detail());
+    return named_now(dump, make_profile(dump, reading, view, names), symbolizer, symbols.detail());
   });
   if (debug == 0) return as_attachment(profile, name);
   HttpResponse response;

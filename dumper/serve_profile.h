@@ -65,6 +65,16 @@ struct ViewCount {
 // `debug`, 0 to 2; 0 if it was not given.
 [[nodiscard]] int debug_of(const HttpRequest& request);
 
+// Each throws HttpError: with `seconds` there is no text; nothing is added to a process that has
+// ended; the client has gone, or the server is stopping.
+void require_no_debug(int debug);
+void require_running(const Dump& dump);
+void wait_or_leave(const HttpRequest& request, std::chrono::seconds time);
+
+// With names, and the time of now.
+[[nodiscard]] Profile named_now(const Dump& dump, PlacedProfile placed, Symbolizer& symbolizer,
+                                SymbolDetail detail);
+
 [[nodiscard]] HttpResponse answer_profile(const HttpRequest& request, Dump& dump, const View& view,
                                           SharedSymbols& symbols);
 // The view's growth in that time. The caller has seen to it that it is being recorded.

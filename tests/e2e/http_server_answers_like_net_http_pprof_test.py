@@ -4,7 +4,9 @@
 A Go program with net/http/pprof is asked the same questions: status and headers must be the same.
 """
 
+import json
 import re
+import socket
 import threading
 import time
 import unittest.mock
@@ -67,7 +69,8 @@ class Alike(serving.Case):
 
     def test_status_and_headers(self):
         paths = ["/debug/pprof/", "/debug/pprof", "/debug/pprof/cmdline", "/debug/pprof/symbol", "/elsewhere"]
-        for name in PROFILES:
+        paths += ["/debug/pprof/profile?seconds=1"]
+        for name in (*PROFILES, "goroutine"):
             paths += [f"/debug/pprof/{name}{query}" for query in ("", "?debug=0", "?debug=1", "?debug=2", "?gc=1")]
             paths += [
                 f"/debug/pprof/{name}?{query}"
@@ -240,6 +243,63 @@ class Truth(serving.Case):
         self.assert_site(done["profile"], "kept_block", 5, 5000, 5, 5000)
         # The path that it was found at is still served.
         self.assert_site(self.ask_profile("/debug/pprof/heap"), "kept_block", 8, 8000, 8, 8000)
+
+    def cpu_hz(self):
+        (process,) = json.loads(self.mprof_ok("ps", "--json", self.dir).stdout)
+        return process["cpu_hz"]
+
+    def test_processor_time_of_seconds(self):
+        self.program.obey("burn 300")
+        before = time.time_ns()
+        profile = self.during("/debug/pprof/profile?seconds=8", "burn 2000")
+        self.assertEqual(profile.sample_types, [("samples", "count"), ("cpu", "nanoseconds")])
+        self.assertLess(abs(profile.below("burn")["cpu"] - 2e9), 0.3e9)
+        self.assertLess(self.message_number(profile, 9) - before, 4e9)
+        self.assertGreaterEqual(self.message_number(profile, 10), 8e9)
+        self.assertEqual(self.cpu_hz(), 0)
+        self.assert_unharmed(self.program)
+
+    def test_cpu_is_on_as_long_as_somebody_asks(self):
+        asked = [threading.Thread(target=self.ask, args=[f"/debug/pprof/profile?seconds={s}"]) for s in (2, 6)]
+        for one in asked:
+            one.start()
+        self.wait_for(lambda: self.cpu_hz() == 100, "CPU on")
+        asked[0].join()
+        self.assertEqual(self.cpu_hz(), 100)
+        asked[1].join()
+        self.assertEqual(self.cpu_hz(), 0)
+
+    def test_cpu_goes_off_when_the_client_leaves(self):
+        with socket.create_connection(("127.0.0.1", self.port)) as client:
+            client.sendall(b"GET /debug/pprof/profile?seconds=3600 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            self.wait_for(lambda: self.cpu_hz() == 100, "CPU on")
+        self.wait_for(lambda: self.cpu_hz() == 0, "CPU off")
+
+    def test_cpu_goes_off_when_the_server_stops(self):
+        with socket.create_connection(("127.0.0.1", self.port)) as client:
+            client.sendall(b"GET /debug/pprof/profile?seconds=3600 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            self.wait_for(lambda: self.cpu_hz() == 100, "CPU on")
+            self.server.terminate()
+            self.assertEqual(self.server.wait(timeout=10), 0)
+        self.assertEqual(self.cpu_hz(), 0)
+
+    def test_cpu_that_was_on_stays_on(self):
+        self.assert_unharmed(self.program)
+        self.program = self.start_obedient(env={"MPROF_CPU_HZ": "250"})
+        self.serve(self.program.pid)
+        self.program.obey("burn 500")
+        profile = self.during("/debug/pprof/profile?seconds=5", "burn 1000")
+        self.assertLess(abs(profile.below("burn")["cpu"] - 1e9), 0.2e9)
+        self.assertEqual(self.cpu_hz(), 250)
+
+    def test_threads(self):
+        profile = self.ask_profile("/debug/pprof/goroutine")
+        self.assertEqual(len(profile.samples), 1)
+        self.assertEqual(sum(profile.below("main").values()), 1)
+        self.assertRegex(self.ask("/debug/pprof/goroutine?debug=1").body.decode(), r"\Athread profile: total 1\n1 @ 0x")
+        self.assertIn(f'thread {self.program.pid} "obedient" [', self.ask("/debug/pprof/goroutine?debug=2").body.decode())
+        self.assertEqual(self.ask_profile("/debug/pprof/goroutine?seconds=1").samples, [])
+        self.assert_unharmed(self.program)
 
     def test_what_this_dump_does_not_have(self):
         self.assert_refused(self.ask("/debug/pprof/trace?seconds=1"), 501, "no trace")

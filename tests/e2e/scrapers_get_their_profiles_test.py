@@ -14,8 +14,8 @@ import serving
 FLEET = (Path(os.environ["MPROF_SOURCE"]) / "docs" / "fleet.md").read_text()
 TOKEN = "a-token-of-32-visible-characters"
 
-# Their defaults. They ask profile and goroutine as well: what this dump does not have is refused with a reason.
-DEFAULTS = ("/debug/pprof/allocs", "/debug/pprof/block", "/debug/pprof/mutex")
+# Their defaults; the CPU profile goes with seconds.
+DEFAULTS = ("/debug/pprof/allocs", "/debug/pprof/block", "/debug/pprof/mutex", "/debug/pprof/goroutine")
 GO_HTTP = {"User-Agent": "Parca/0.24", "Accept-Encoding": "gzip"}
 
 
@@ -63,7 +63,7 @@ class Scrapers(serving.Case):
     def test_differences_as_they_ask_for_them(self):
         """Parca sends its interval, sometimes twice; Alloy one second less than its own. All at a time."""
         self.serve(self.program.pid)
-        paths = [f"{path}?{query}" for path in DEFAULTS for query in ("seconds=10", "seconds=10&seconds=10", "seconds=14")]
+        paths = [f"{path}?{query}" for path in (*DEFAULTS, "/debug/pprof/profile") for query in ("seconds=10", "seconds=10&seconds=10", "seconds=14")]
         with concurrent.futures.ThreadPoolExecutor(len(paths)) as pool:
             answers = list(pool.map(lambda path: self.ask(path, headers=GO_HTTP), paths))
         self.assertEqual([answer.status for answer in answers], [200] * len(paths))

@@ -6,12 +6,14 @@
 //   drop        frees all of them
 //   churn N     allocates and frees N blocks of 500 bytes, in churned_block()
 //   contend N   waits N times for a mutex that another thread holds, in wait_for_lock()
+//   burn MS     computes for so many milliseconds of processor time, in burn()
 //   thread      makes a thread, in make_thread(), and joins it
 // At the end of its input it prints how much it did, and ends.
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { kMostKept = 100000 };
@@ -63,6 +65,13 @@ static void contend(void) {
   pthread_join(holder, NULL);
 }
 
+__attribute__((noinline)) void burn(int milliseconds) {
+  const clock_t end = clock() + (clock_t)milliseconds * (CLOCKS_PER_SEC / 1000);
+  do
+    for (volatile int i = 0; i < 100000;) i = i + 1;
+  while (clock() < end);
+}
+
 static void* do_nothing(void* unused) { return unused; }
 
 __attribute__((noinline)) void make_thread(void) {
@@ -79,6 +88,7 @@ static void obey(const char* line) {
     while (count-- > 0) churned_block();
   if (sscanf(line, "contend %d", &count) == 1)
     while (count-- > 0) contend();
+  if (sscanf(line, "burn %d", &count) == 1) burn(count);
   if (strcmp(line, "thread") == 0) make_thread();
   ++lines_done;
 }
