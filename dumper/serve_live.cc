@@ -6,6 +6,7 @@
 #include <map>
 #include <mutex>
 
+#include "dumper/combine_profiles.h"
 #include "dumper/control.h"
 #include "dumper/report_threads.h"
 #include "format/config.h"

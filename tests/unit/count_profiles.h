@@ -82,7 +82,7 @@ inline Written write_views(const testing::DumpImage& image, const std::vector<du
   dumper::Symbolizer symbolizer(dumper::SymbolOptions{dumper::SymbolDetail::kNone, false, {}, {}});
   const dumper::OutputOptions options{views, folder.file("."), text, dumper::SymbolDetail::kNone};
   Written written;
-  for (const auto& path : write_profiles(dump, read_whole(dump), options, symbolizer)) {
+  for (const auto& path : write_profiles(dump, read_whole(dump), {}, options, symbolizer)) {
     written.names.push_back(std::filesystem::path(path).filename());
     written.bytes.push_back(read_file(path));
   }
