@@ -159,17 +159,17 @@ class Storm(harness.Case):
     def test_changes_all_the_time_do_no_harm(self):
         """One thread allocates, another frees; what is in use at the end is nothing."""
         process = self.start_under(harness.target("handover"), 6, rate=16384)
-        self.wait_for(self.dumps, "the dump appears")
+        (dump,) = self.wait_for(self.dumps, "the dump appears")
         changes = 0
         while process.poll() is None:
             rate = ["4096", "0", "1M", "64k", "16384"][changes % 5]
             cpu = ["1000", "off", "10000"][changes % 3]
-            run = self.mprof("ctl", process.pid, "--heap-rate", rate, "--cpu", cpu, "--block-rate", changes % 2)
+            run = self.mprof("ctl", dump, "--heap-rate", rate, "--cpu", cpu, "--block-rate", changes % 2)
             self.assertIn((run.returncode, "has ended" in run.stderr), [(0, False), (1, True)], run)
             changes += 1
         self.assertEqual(process.wait(), 0)
         self.assertGreater(changes, 20)
-        found = self.profile(self.only_dump()).below("first_of_pair")
+        found = self.profile(dump).below("first_of_pair")
         self.assertGreater(found["alloc_objects"], 0)
         self.assertEqual((found["inuse_objects"], found["inuse_space"]), (0, 0))
 
