@@ -186,6 +186,33 @@ TEST_CASE("options: ps takes directories") {
   CHECK(parse({"ps"}).dumps.empty());
 }
 
+TEST_CASE("options: ctl takes changes, a snapshot and a reset, or nothing") {
+  const Options plain = parse({"ctl", "12"});
+  CHECK(plain.command == Command::kCtl);
+  CHECK(plain.change.empty());
+  const Options full = parse({"ctl", "12", "--heap-rate", "64k", "--block-rate", "0", "--cpu",
+                              "off", "--snapshot", "a-1", "--reset"});
+  CHECK(full.change.heap_rate_bytes == 65536);
+  CHECK(full.change.block_rate_ns == 0);
+  CHECK_FALSE(full.change.mutex_fraction);
+  CHECK(full.change.cpu_hz == 0);
+  CHECK(full.snapshot == "a-1");
+  CHECK(full.reset);
+  CHECK(
+      error_of({"ctl", "12", "--heap-rate", "100"}).find("--heap-rate '100': accepted is 0, or") ==
+      0);
+  CHECK(error_of({"ctl", "12", "--heap-rate", ""}).find("--heap-rate ''") == 0);
+  CHECK(error_of({"ctl", "12", "--snapshot", "a/b"}).find("letters, digits") != std::string::npos);
+  CHECK(error_of({"ctl", "12", "--snapshot", "baseline"}).find("--reset") != std::string::npos);
+}
+
+TEST_CASE("options: since a reset is no other part of the time") {
+  CHECK(parse({"pprof", "1", "--since-reset"}).since_reset);
+  CHECK(parse({"top", "1", "--since-reset", "--allocs"}).since_reset);
+  CHECK_FALSE(error_of({"top", "1", "--since-reset", "--peak"}).empty());
+  CHECK_FALSE(error_of({"pprof", "1", "--since-reset", "--to", "3"}).empty());
+}
+
 TEST_CASE("options: diff compares two profiles") {
   const Options options = parse({"diff", "a", "b", "--type", "alloc_space", "-n", "5", "--cum",
                                  "--normalize", "-p", "allocs", "-o", "d.pb.gz"});
