@@ -1,21 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dumper/ask_threads.h"
 
-#include <fcntl.h>
-#include <fmt/format.h>
 #include <linux/futex.h>
-#include <sys/file.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <climits>
-#include <csignal>
-#include <cstring>
-#include <stdexcept>
 #include <thread>
 
+#include "dumper/control_lock.h"
+#include "dumper/signal_thread.h"
 #include "format/rendezvous.h"
 
 namespace mprof::dumper {
@@ -23,21 +18,6 @@ namespace {
 
 using std::chrono::steady_clock;
 constexpr auto kPoll = std::chrono::microseconds(200);
-constexpr auto kLongestLockWait = std::chrono::seconds(5);
-
-[[noreturn]] void fail(const Dump& dump, const char* what, int error) {
-  throw std::runtime_error(fmt::format("{}: {}: {}", dump.path(), what, strerror(error)));
-}
-
-bool send_signal(uint32_t pid, uint32_t tid, int number) {
-  siginfo_t info{};
-  info.si_signo = number;
-  info.si_code = SI_QUEUE;
-  info.si_pid = getpid();
-  info.si_uid = getuid();
-  info.si_value.sival_int = format::kSignalCookie;
-  return syscall(SYS_rt_tgsigqueueinfo, pid, tid, number, &info) == 0;
-}
 
 // Fewer came than were announced: those that are there need not wait for the rest.
 void expect_only(format::Control& control, uint32_t request, uint32_t count) {
@@ -62,32 +42,6 @@ bool have_all_answered(Dump& dump, std::vector<AskedThread>& waiting, uint32_t r
 
 }  // namespace
 
-ControlLock::ControlLock(const Dump& dump)
-    : fd_(::open(dump.path().c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY)) {
-  if (fd_ < 0) fail(dump, "cannot be opened to lock it", errno);
-  const auto deadline = steady_clock::now() + kLongestLockWait;
-  while (flock(fd_, LOCK_EX | LOCK_NB) != 0) {
-    const int error = errno;
-    if (error == EWOULDBLOCK && steady_clock::now() < deadline) {
-      std::this_thread::sleep_for(kPoll);
-      continue;
-    }
-    ::close(fd_);
-    fail(dump, "another mprof holds its lock", error);
-  }
-}
-
-ControlLock::~ControlLock() { ::close(fd_); }
-
-uint32_t row_of_thread(const Dump& dump, uint32_t tid) {
-  const auto rows = static_cast<uint32_t>(dump.rows(format::TableId::kThreads));
-  for (uint32_t row = rows; row-- > 0;)
-    if (const auto* found = dump.thread_row(row);
-        found != nullptr && found->tid.load(std::memory_order_acquire) == tid)
-      return row;
-  return format::kNoRow;
-}
-
 bool has_answered(const Dump& dump, uint32_t row, uint32_t request) {
   const auto* found = dump.thread_row(row);
   return found != nullptr && found->answer.load(std::memory_order_acquire) == request;
@@ -99,7 +53,6 @@ Answers ask_for_stacks(Dump& dump, const std::vector<AskedThread>& threads, bool
   Answers answers;
   format::Control& control = *dump.control();
   const ControlLock lock(dump);
-  const auto number = static_cast<int>(dump.header().signal_number.load(std::memory_order_acquire));
   const auto count = static_cast<uint32_t>(threads.size());
   control.arrived.store(0, std::memory_order_relaxed);
   control.rendezvous.store(rendezvous ? count : 0, std::memory_order_relaxed);
@@ -109,7 +62,7 @@ Answers ask_for_stacks(Dump& dump, const std::vector<AskedThread>& threads, bool
   const auto deadline = steady_clock::now() + longest;
   std::vector<AskedThread> waiting;
   for (const AskedThread& thread : threads) {
-    if (must_leave_alone(thread) || !send_signal(dump.header().pid, thread.tid, number)) continue;
+    if (must_leave_alone(thread) || !send_signal(dump, thread.tid)) continue;
     answers.sent.insert(thread.tid);
     waiting.push_back(thread);
   }

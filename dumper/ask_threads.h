@@ -3,10 +3,9 @@
 //
 // Request   A number, one higher for each; a thread answers with it in its row, see
 //           format/dump.h Control. One controller at a time: the lock of the dump's file.
-// Signals   Sent to one thread, with a cookie, and only if that thread catches the signal and does
-//           not block it, so that nothing else can come of it. The caller has just made sure that
-//           the process is the dump's.
-// Fails     std::runtime_error, one line: the dump cannot be locked.
+// Called by thread_profile.cc, which has chosen the threads by signal_thread.h and has just made
+//           sure that the process is the dump's.
+// Fails     DumpError, one line: the dump cannot be locked.
 #pragma once
 
 #include <chrono>
@@ -18,18 +17,6 @@
 #include "dumper/dump_reader.h"
 
 namespace mprof::dumper {
-
-// While it lives nobody else changes the control words.
-class ControlLock {
- public:
-  explicit ControlLock(const Dump& dump);
-  ~ControlLock();
-  ControlLock(const ControlLock&) = delete;
-  ControlLock& operator=(const ControlLock&) = delete;
-
- private:
-  int fd_;
-};
 
 struct AskedThread {
   uint32_t tid = 0;
@@ -51,7 +38,5 @@ struct Answers {
 
 // Whether the thread of that row has answered this request.
 [[nodiscard]] bool has_answered(const Dump& dump, uint32_t row, uint32_t request);
-// The newest row of the thread; kNoRow if there is none.
-[[nodiscard]] uint32_t row_of_thread(const Dump& dump, uint32_t tid);
 
 }  // namespace mprof::dumper

@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dumper/control.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/file.h>
-#include <unistd.h>
 
-#include <cerrno>
 #include <chrono>
-#include <cstring>
 #include <stdexcept>
 #include <thread>
 
+#include "dumper/control_lock.h"
 #include "dumper/signal_thread.h"
 #include "format/config.h"
 
@@ -39,27 +35,6 @@ format::Settings parse(const char* variable, const std::string& name, const std:
   return settings;
 }
 
-class FileLock {
- public:
-  explicit FileLock(const std::string& path) : fd_(open(path.c_str(), O_RDWR | O_CLOEXEC)) {
-    if (fd_ < 0) throw DumpError(fmt::format("{}: {}", path, strerror(errno)));
-    const auto deadline = steady_clock::now() + kLongestWait;
-    while (flock(fd_, LOCK_EX | LOCK_NB) != 0) {
-      if (steady_clock::now() >= deadline) {
-        close(fd_);
-        throw DumpError(path + ": another mprof keeps its settings locked");
-      }
-      std::this_thread::sleep_for(kPoll);
-    }
-  }
-  ~FileLock() { close(fd_); }
-  FileLock(const FileLock&) = delete;
-  FileLock& operator=(const FileLock&) = delete;
-
- private:
-  int fd_;
-};
-
 format::Control& writable_control(const Dump& dump) {
   if (dump.life() != Life::kRunning)
     throw DumpError(fmt::format("{}: process {} has ended: its settings are of no use any more",
@@ -80,7 +55,7 @@ void store(std::atomic<T>& wanted, const std::optional<T>& value) {
 // The program changes words of its own here, too: each writer stores only what it changes.
 uint32_t ask_for(const Dump& dump, const SettingsChange& change) {
   format::Control& control = writable_control(dump);
-  const FileLock lock(dump.path());
+  const ControlLock lock(dump);
   store(control.heap_rate_bytes, change.heap_rate_bytes);
   store(control.block_rate_ns, change.block_rate_ns);
   store(control.mutex_fraction, change.mutex_fraction);

@@ -4,18 +4,23 @@
 #include <dirent.h>
 #include <fmt/format.h>
 #include <linux/futex.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <memory>
 #include <sstream>
+#include <system_error>
 
 namespace mprof::dumper {
 namespace {
@@ -56,13 +61,13 @@ void parse_call(const std::string& text, ProcThread& thread) {
   }
 }
 
-const char* name_of_futex_wait(const SystemCall& call, bool is_libcs) {
+bool is_timed_futex_wait(const SystemCall& call) {
+  if (call.number != SYS_futex || call.arguments[3] == 0) return false;
   const uint64_t operation = call.arguments[1] & FUTEX_CMD_MASK;
-  const bool has_timeout = call.arguments[3] != 0;
-  const bool waits = operation == FUTEX_WAIT || operation == FUTEX_WAIT_BITSET;
-  return waits && has_timeout && !is_libcs ? "futex with a timeout" : nullptr;
+  return operation == FUTEX_WAIT || operation == FUTEX_WAIT_BITSET;
 }
 
+// signal(7), "never restarted". An ioctl may be anything.
 struct CallName {
   long number;
   const char* name;
@@ -87,8 +92,54 @@ constexpr CallName kCallsWithoutRestart[] = {
     {SYS_io_getevents, "io_getevents"},
     {SYS_io_pgetevents, "io_pgetevents"},
     {SYS_io_uring_enter, "io_uring_enter"},
+    {SYS_recvmmsg, "recvmmsg"},
+    {SYS_ioctl, "ioctl"},
     {SYS_restart_syscall, "a call that was interrupted before"},
 };
+
+constexpr long kCallsOnDescriptors[] = {SYS_read,     SYS_readv,   SYS_write,   SYS_writev,
+                                        SYS_recvfrom, SYS_recvmsg, SYS_sendto,  SYS_sendmsg,
+                                        SYS_sendmmsg, SYS_accept,  SYS_accept4, SYS_connect};
+
+bool is_call_on_descriptor(long number) {
+  return std::find(std::begin(kCallsOnDescriptors), std::end(kCallsOnDescriptors), number) !=
+         std::end(kCallsOnDescriptors);
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(long fd) : fd_(static_cast<int>(fd)) {}
+  ~Descriptor() {
+    if (fd_ >= 0) close(fd_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  [[nodiscard]] int fd() const { return fd_; }
+
+ private:
+  int fd_;
+};
+
+bool has_timeout(int socket, int option) {
+  timeval timeout{};
+  socklen_t bytes = sizeof timeout;
+  return getsockopt(socket, SOL_SOCKET, option, &timeout, &bytes) != 0 || timeout.tv_sec != 0 ||
+         timeout.tv_usec != 0;
+}
+
+// Calls on sockets with SO_RCVTIMEO or SO_SNDTIMEO are not restarted. One that cannot be looked at
+// may have it.
+bool may_have_timeout(uint32_t pid, uint64_t fd) {
+  std::error_code error;
+  const auto link = std::filesystem::path(fmt::format("/proc/{}/fd/{}", pid, fd));
+  const std::string name = std::filesystem::read_symlink(link, error).string();
+  if (error == std::errc::no_such_file_or_directory) return false;  // the call is over
+  if (!error && !name.starts_with("socket:")) return false;
+  const Descriptor process(syscall(SYS_pidfd_open, pid, 0));
+  const Descriptor socket(process.fd() < 0 ? -1 : syscall(SYS_pidfd_getfd, process.fd(), fd, 0));
+  return socket.fd() < 0 || has_timeout(socket.fd(), SO_RCVTIMEO) ||
+         has_timeout(socket.fd(), SO_SNDTIMEO);
+}
 
 }  // namespace
 
@@ -124,10 +175,12 @@ std::vector<ProcThread> threads_of_process(uint32_t pid) {
   return threads;
 }
 
-const char* call_without_restart(const SystemCall& call, bool is_libcs) {
-  if (call.number == SYS_futex) return name_of_futex_wait(call, is_libcs);
+const char* call_without_restart(uint32_t pid, const SystemCall& call, bool is_libcs) {
+  if (is_timed_futex_wait(call) && !is_libcs) return "futex with a timeout";
   for (const CallName& known : kCallsWithoutRestart)
     if (known.number == call.number) return known.name;
+  if (is_call_on_descriptor(call.number) && may_have_timeout(pid, call.arguments[0]))
+    return "on a socket with a timeout";
   return nullptr;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The threads of a running process as the kernel tells of them, and words of its memory.
 //
-// Called by thread_profile.cc, ask_threads.cc
+// Called by signal_thread.cc, thread_profile.cc, outside_stack.cc
 // Fails     Never: a thread that ends meanwhile is left out, what may not be read is not known.
 #pragma once
 
@@ -35,9 +35,9 @@ struct ProcThread {
 [[nodiscard]] std::vector<ProcThread> threads_of_process(uint32_t pid);
 [[nodiscard]] std::optional<ProcThread> thread_of_process(uint32_t pid, uint32_t tid);
 
-// The name of a call that fails with EINTR whenever a handler runs, even with SA_RESTART; nullptr
-// for any other. `is_libcs`: a futex that libc waits for goes on by itself.
-[[nodiscard]] const char* call_without_restart(const SystemCall& call, bool is_libcs);
+// What a call is that fails with EINTR whenever a handler runs, even with SA_RESTART: its name, or
+// a clause; nullptr for any other. `is_libcs`: a futex that libc waits for goes on by itself.
+[[nodiscard]] const char* call_without_restart(uint32_t pid, const SystemCall& call, bool is_libcs);
 
 // How many bytes from `address` on could be read.
 [[nodiscard]] size_t read_memory(uint32_t pid, uint64_t address, void* out, size_t bytes);

@@ -15,14 +15,26 @@
 #include <vector>
 
 #include "dumper/dump_reader.h"
+#include "dumper/proc_threads.h"
 
 namespace mprof::dumper {
 
-// Why it may not be signalled now; nothing if it may.
+// The row of a thread that has not ended; kNoRow: hooks do not know of it.
+[[nodiscard]] uint32_t row_of_thread(const Dump& dump, uint32_t tid);
+
+struct Refusal {
+  std::string why;
+  bool is_for_its_call = false;  // a signal would do no harm but EINTR
+};
+// Why it may not be signalled now; nothing if it may. `row`: its row, may be nullptr.
+[[nodiscard]] std::optional<Refusal> refusal_of(const Dump& dump, const ProcThread& thread,
+                                                const format::ThreadRow* row);
 [[nodiscard]] std::optional<std::string> why_not_signal(const Dump& dump, uint32_t tid);
 
 // Sends the signal to that thread, if the process is still the dump's. False: it is not there.
 bool signal_thread(const Dump& dump, uint32_t tid);
+// The same for who has just made sure of the process.
+bool send_signal(const Dump& dump, uint32_t tid);
 
 // The threads that may be signalled, those that answer soonest first: running, then waiting.
 struct ThreadsToAsk {

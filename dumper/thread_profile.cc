@@ -16,6 +16,7 @@
 #include "dumper/outside_stack.h"
 #include "dumper/proc_threads.h"
 #include "dumper/profile_comments.h"
+#include "dumper/signal_thread.h"
 
 namespace mprof::dumper {
 namespace {
@@ -84,15 +85,6 @@ std::optional<ShownWait> shown_wait(const format::ThreadRow& row) {
 
 bool is_parked(const format::ThreadRow& row) {
   return row.parked.load(std::memory_order_acquire) % 2 == 1;
-}
-
-// A wait of libc's own, which goes on by itself after a handler.
-bool is_libcs_wait(const std::optional<ShownWait>& wait) {
-  return wait && wait->kind <= WaitKind::kJoin && wait->kind != WaitKind::kSemaphore;
-}
-
-bool has(uint64_t signals, uint32_t number) {
-  return number != 0 && number <= 64 && (signals >> (number - 1) & 1) != 0;
 }
 
 // Who holds a lock, by what glibc keeps in it; part of its ABI.
@@ -175,7 +167,8 @@ class Collector {
     dump_.refresh();
     const auto rows = static_cast<uint32_t>(dump_.rows(format::TableId::kThreads));
     for (uint32_t row = 0; row < rows; ++row)
-      if (const auto thread = dump_.thread(row)) rows_[thread->tid] = row;
+      if (const auto thread = dump_.thread(row); thread && thread->end_ticks == 0)
+        rows_[thread->tid] = row;
   }
 
   Subject begin(const ProcThread& thread) {
@@ -214,22 +207,10 @@ class Collector {
 
   // Empty: it may be asked.
   [[nodiscard]] std::string reason_not_to_ask(const Subject& subject) const {
-    const uint32_t number = dump_.header().signal_number.load(std::memory_order_acquire);
-    const ProcThread& proc = *subject.proc;
-    const format::ThreadRow* row = row_of(subject);
-    if (proc.state == 'Z' || proc.state == 'X') return "it has ended";
     if (dump_.control() == nullptr) return "the dump may not be written by this user";
-    if (number == 0) return "the program uses every signal that mprof could ask by";
-    if (!has(proc.caught, number)) return fmt::format("it does not catch signal {}", number);
-    if (has(proc.blocked, number)) return fmt::format("it blocks signal {}", number);
-    if (options_.interrupt) return {};
-    if (row != nullptr && is_parked(*row)) return "it is parked";  // replaced once it is read
-    const bool libcs = row != nullptr && is_libcs_wait(shown_wait(*row));
-    if (proc.call_known)
-      if (const char* call = call_without_restart(proc.call, libcs))
-        return fmt::format("a signal would end its call ({}); --interrupt asks it all the same",
-                           call);
-    return {};
+    const auto refusal = refusal_of(dump_, *subject.proc, row_of(subject));
+    if (!refusal || (refusal->is_for_its_call && options_.interrupt)) return {};
+    return refusal->why + (refusal->is_for_its_call ? "; --interrupt asks it all the same" : "");
   }
 
   void ask(int round) {

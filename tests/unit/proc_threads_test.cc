@@ -71,18 +71,18 @@ TEST_CASE("proc_threads: signals that are caught and blocked") {
 TEST_CASE("proc_threads: which calls a signal ends for good") {
   SystemCall call;
   call.number = SYS_poll;
-  CHECK(std::string(call_without_restart(call, false)) == "poll");
+  CHECK(std::string(call_without_restart(pid, call, false)) == "poll");
   call.number = SYS_read;
-  CHECK(call_without_restart(call, false) == nullptr);
+  CHECK(call_without_restart(pid, call, false) == nullptr);
   call.number = -1;
-  CHECK(call_without_restart(call, false) == nullptr);
+  CHECK(call_without_restart(pid, call, false) == nullptr);
   call.number = SYS_futex;
-  CHECK(call_without_restart(call, false) == nullptr);  // without a deadline it goes on
+  CHECK(call_without_restart(pid, call, false) == nullptr);  // without a deadline it goes on
   call.arguments[3] = 0x1000;
-  CHECK(call_without_restart(call, false) != nullptr);
-  CHECK(call_without_restart(call, true) == nullptr);  // libc makes it go on
-  call.arguments[1] = 1;                               // FUTEX_WAKE
-  CHECK(call_without_restart(call, false) == nullptr);
+  CHECK(call_without_restart(pid, call, false) != nullptr);
+  CHECK(call_without_restart(pid, call, true) == nullptr);  // libc makes it go on
+  call.arguments[1] = 1;                                    // FUTEX_WAKE
+  CHECK(call_without_restart(pid, call, false) == nullptr);
 }
 
 TEST_CASE("proc_threads: memory is read up to where it ends") {

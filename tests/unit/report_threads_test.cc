@@ -206,10 +206,19 @@ TEST_CASE("report_threads: who holds a lock is read from the lock") {
 
 TEST_CASE("report_threads: a thread that cannot be asked says why") {
   LiveImage live;
-  CHECK_THAT(live.text(), Contains("(no stack: the program uses every signal that mprof could ask "
-                                   "by)"));
+  CHECK_THAT(live.text(), Contains("(no stack: the program has handlers of its own for every "));
   live.header().signal_number = SIGURG;  // which nobody catches here
-  CHECK_THAT(live.text(), Contains("(no stack: it does not catch signal 23)"));
+  CHECK_THAT(live.text(), Contains("(no stack: signal 23 has no handler in it)"));
+}
+
+TEST_CASE("report_threads: a thread that does not answer is listed without a stack") {
+  LiveImage live;
+  live.row().parked = 0;
+  live.header().signal_number = SIGURG;
+  signal(SIGURG, [](int) {});
+  const std::string paragraph = paragraph_of(live.text(), "standing");
+  signal(SIGURG, SIG_DFL);
+  CHECK_THAT(paragraph, Contains("[sleeping]:\n(no stack: it did not answer within 200 ms)"));
 }
 
 }  // namespace
