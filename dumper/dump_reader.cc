@@ -546,7 +546,6 @@ std::optional<ThreadCopy> Dump::thread(uint32_t number) const {
   copy.cost_measured = relaxed(row->cost_measured);
   copy.cpu_samples = relaxed(row->cpu_samples);
   copy.cpu_in_mprof_ns = relaxed(row->cpu_in_mprof_ns);
-  copy.cpu_used_ns = relaxed(row->cpu_used_ns);
   return copy;
 }
 

@@ -93,7 +93,6 @@ struct ThreadCopy {
   uint64_t cost_measured = 0;
   uint64_t cpu_samples = 0;
   uint64_t cpu_in_mprof_ns = 0;
-  uint64_t cpu_used_ns = 0;  // 0: not known
 };
 
 struct ModuleCopy {

@@ -43,10 +43,10 @@ struct ThreadRow {
   std::atomic<uint64_t> parked_fp;
   alignas(kCacheLine) std::atomic<uint64_t> cpu_samples;
   std::atomic<uint64_t> cpu_in_mprof_ns;  // sampled while it worked on a sample: no stack
-  std::atomic<uint64_t> cpu_used_ns;      // at its end; 0: not known
-  std::atomic<uint32_t> cpu_timer;        // the kernel's number + 1; 0 = none
-  std::atomic<uint32_t> answer;           // number of the request
-  std::atomic<uint32_t> answer_stack;     // row of the stack table, or kNoRow
+  uint64_t unused;
+  std::atomic<uint32_t> cpu_timer;     // the kernel's number + 1; 0 = none
+  std::atomic<uint32_t> answer;        // number of the request
+  std::atomic<uint32_t> answer_stack;  // row of the stack table, or kNoRow
   uint32_t reserved;
   std::atomic<uint64_t> answer_ticks;
 };
