@@ -147,6 +147,18 @@ class Threads(harness.Case):
         self.assertEqual(plain.stdout, "clean\n", plain)
         self.assert_same_behaviour(plain, self.run_under(harness.target("eintr"), "own"))
 
+    def test_a_thread_is_cancelled_where_it_was(self):
+        plain = self.run_plain(harness.target("eintr"), "cancel")
+        self.assertGreater(plain.stdout.count(": cancelled"), 10, plain)
+        self.assert_same_behaviour(plain, self.run_under(harness.target("eintr"), "cancel"))
+
+    def test_a_thread_that_jumped_out_of_a_call_answers_after_its_next_one(self):
+        process = self.start(harness.target("eintr"), "jump")
+        (main,) = [p for p in paragraphs(self.threads(process)) if p.tid == process.pid]
+        self.assertEqual(main.state, "running")
+        self.assertRegex(main.text, r"\bcompute_after_jump\n")
+        self.end(process)
+
     def test_an_ended_process_has_its_last_waits(self):
         process = self.kinds()
         process.send_signal(signal.SIGKILL)

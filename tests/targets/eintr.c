@@ -3,10 +3,13 @@
 // time, none may go on long after it. Each in a thread of its own, over and over.
 //   eintr SECONDS   then says what was wrong, or "clean"
 //   eintr own       a signal of the program's own still ends each of them
+//   eintr cancel    says which of them end when their thread is cancelled
+//   eintr jump      leaves one by siglongjmp, sleeps, says "ready", and computes until input ends
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
+#include <setjmp.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -258,6 +261,60 @@ static int run_with_own_signals(void) {
   return failed;
 }
 
+static void* use_until_cancelled(void* argument) {
+  const int number = *(const int*)argument;
+  kWays[number].way(500000000);
+  return argument;
+}
+
+static int run_with_cancellations(void) {
+  for (int i = 0; i < kWayCount; ++i) {
+    pthread_t thread;
+    void* result;
+    pthread_create(&thread, NULL, use_until_cancelled, &i);
+    by_clock_nanosleep(20000000);
+    pthread_cancel(thread);
+    pthread_join(thread, &result);
+    printf("%s: %s\n", kWays[i].name, result == PTHREAD_CANCELED ? "cancelled" : "over");
+  }
+  return 0;
+}
+
+static sigjmp_buf out_of_call;
+static void jump_out(int number) { siglongjmp(out_of_call, number); }
+static void* wake_main(void* main_thread) {
+  by_clock_nanosleep(50000000);
+  pthread_kill(*(pthread_t*)main_thread, SIGUSR1);
+  return NULL;
+}
+
+static void* end_with_input(void* argument) {
+  char byte;
+  while (read(0, &byte, 1) > 0) continue;
+  stop = 1;
+  return argument;
+}
+
+__attribute__((noinline)) static void compute_after_jump(void) {
+  while (!stop) ++calls;
+}
+
+static int run_with_jump(void) {
+  pthread_t self = pthread_self();
+  pthread_t waker;
+  pthread_t reader;
+  signal(SIGUSR1, jump_out);
+  pthread_create(&waker, NULL, wake_main, &self);
+  if (sigsetjmp(out_of_call, 1) == 0) poll(NULL, 0, -1);
+  pthread_join(waker, NULL);
+  usleep(1000);
+  pthread_create(&reader, NULL, end_with_input, NULL);
+  puts("ready");
+  fflush(stdout);
+  compute_after_jump();
+  return pthread_join(reader, NULL);
+}
+
 int main(int argc, char** argv) {
   epoll_fd = epoll_create1(0);
   sem_init(&semaphore, 0, 0);
@@ -266,10 +323,14 @@ int main(int argc, char** argv) {
   int code = 2;
   if (argc == 2 && strcmp(argv[1], "own") == 0)
     code = run_with_own_signals();
+  else if (argc == 2 && strcmp(argv[1], "cancel") == 0)
+    code = run_with_cancellations();
+  else if (argc == 2 && strcmp(argv[1], "jump") == 0)
+    code = run_with_jump();
   else if (argc == 2)
     code = run_for(atoi(argv[1]));
   else
-    fputs("usage: eintr SECONDS | own\n", stderr);
+    fputs("usage: eintr SECONDS | own | cancel | jump\n", stderr);
   semctl(semaphores, 0, IPC_RMID);
   msgctl(queue, IPC_RMID, NULL);
   return code;
