@@ -197,7 +197,7 @@ struct DumpHeader {
   // CPU profile: how long it was on, without the time since `cpu_on_ticks` (0: it is off).
   std::atomic<uint64_t> cpu_profiled_ticks;
   std::atomic<uint64_t> cpu_on_ticks;
-  // Processor time of threads before they ended, of the whole process at its clean end.
+  // Processor time of the process while the profile was on, as last looked at.
   std::atomic<uint64_t> cpu_used_ns;
   // Bits of ChangedSetting: the rates above are those of the end, and there were others.
   std::atomic<uint32_t> changed_settings;
