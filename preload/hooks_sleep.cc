@@ -112,6 +112,21 @@ template <class Call, class IsInterrupted>
       is_interrupted);
 }
 
+// A thread that blocks every signal and waits for all of them would be given ours: it waits on.
+// nullptr as `time`: without end.
+[[gnu::always_inline]] inline int wait_for_signal(CallSite site, const sigset_t* set,
+                                                  siginfo_t* info, const timespec* time) {
+  siginfo_t own;
+  siginfo_t* const out = info != nullptr ? info : &own;
+  return parked_for(WaitKind::kSignal, site, time, [=](const timespec* left) {
+    int number;
+    do {
+      number = real_locks.sigtimedwait(set, out, left);
+    } while (number > 0 && is_own_signal(*out));
+    return number;
+  });
+}
+
 }  // namespace
 
 extern "C" {
@@ -225,18 +240,21 @@ MPROF_EXPORT int sigsuspend(const sigset_t* mask) {
 
 // libc's own goes on after EINTR by itself.
 MPROF_EXPORT int sigwait(const sigset_t* set, int* number) {
-  return parked_call(WaitKind::kSignal, MPROF_CALL_SITE(),
-                     [=] { return real_locks.sigwait(set, number); });
+  int result;
+  do {
+    result = wait_for_signal(MPROF_CALL_SITE(), set, nullptr, nullptr);
+  } while (result < 0 && errno == EINTR);
+  if (result < 0) return errno;
+  *number = result;
+  return 0;
 }
 
 MPROF_EXPORT int sigwaitinfo(const sigset_t* set, siginfo_t* info) {
-  return parked_call(WaitKind::kSignal, MPROF_CALL_SITE(),
-                     [=] { return real_locks.sigwaitinfo(set, info); });
+  return wait_for_signal(MPROF_CALL_SITE(), set, info, nullptr);
 }
 
 MPROF_EXPORT int sigtimedwait(const sigset_t* set, siginfo_t* info, const timespec* time) {
-  return parked_for(WaitKind::kSignal, MPROF_CALL_SITE(), time,
-                    [=](const timespec* left) { return real_locks.sigtimedwait(set, info, left); });
+  return wait_for_signal(MPROF_CALL_SITE(), set, info, time);
 }
 
 MPROF_EXPORT ssize_t msgrcv(int queue, void* message, size_t bytes, long type, int flags) {

@@ -90,8 +90,6 @@ namespace mprof::preload {
   X(int, thrd_sleep, nullptr, const timespec*, timespec*)                                    \
   X(int, pause, nullptr)                                                                     \
   X(int, sigsuspend, nullptr, const sigset_t*)                                               \
-  X(int, sigwait, nullptr, const sigset_t*, int*)                                            \
-  X(int, sigwaitinfo, nullptr, const sigset_t*, siginfo_t*)                                  \
   X(int, sigtimedwait, nullptr, const sigset_t*, siginfo_t*, const timespec*)                \
   X(ssize_t, msgrcv, nullptr, int, void*, size_t, long, int)                                 \
   X(int, msgsnd, nullptr, int, const void*, size_t, int)                                     \

@@ -78,7 +78,7 @@ Registers registers_of(const void* context) {
 }
 
 void handle(int number, siginfo_t* info, void* context) {
-  if (!is_from_timer(*info) && !is_from_controller(*info)) return hand_on(number);
+  if (!is_own_signal(*info)) return hand_on(number);
   const ErrnoGuard keep_errno;
   if (!recording()) return;
   note_cut_call(*static_cast<const ucontext_t*>(context));
@@ -122,6 +122,10 @@ void signals_init() {
 
 void signals_publish() {
   header->signal_number.store(static_cast<uint32_t>(own_signal()), std::memory_order_release);
+}
+
+bool is_own_signal(const siginfo_t& info) {
+  return is_from_timer(info) || is_from_controller(info);
 }
 
 int own_signal() { return number_in_use.load(std::memory_order_relaxed); }

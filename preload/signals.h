@@ -25,6 +25,8 @@ void signals_publish();
 
 // 0: none.
 int own_signal();
+// Whether it is from one of our timers, or from a controller.
+bool is_own_signal(const siginfo_t& info);
 
 // What a program does with sigaction() about our signal; `number` is ours. The action that it had;
 // `action` may be nullptr. True: mprof has moved on, and the kernel must hear of the call.

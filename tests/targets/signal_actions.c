@@ -87,7 +87,30 @@ static void compute(double seconds) {
     for (int i = 0; i < 100000; i++) sum = sum + (uint64_t)i;
 }
 
+// Of signals that nobody sent there are none, also when every one is blocked and waited for.
+static void wait_for_all_signals(void) {
+  sigset_t all;
+  sigset_t before;
+  siginfo_t info;
+  const struct timespec moment = {0, 20000000};
+  sigfillset(&all);
+  sigprocmask(SIG_SETMASK, &all, &before);
+  compute(0.3);
+  int number = sigtimedwait(&all, &info, &moment);
+  printf("sigtimedwait: %d %s\n", number, strerror(errno));
+  raise(SIGURG);
+  compute(0.3);
+  number = sigwaitinfo(&all, &info);
+  printf("sigwaitinfo: %d code %d\n", number, info.si_code);
+  raise(SIGUSR1);
+  compute(0.3);
+  const int error = sigwait(&all, &number);
+  printf("sigwait: %d %d\n", error, number);
+  sigprocmask(SIG_SETMASK, &before, NULL);
+}
+
 int main(void) {
+  wait_for_all_signals();
   const int numbers[] = {SIGURG, SIGPROF, SIGSTKFLT, SIGUSR1};
   compute(0.3);
   for (int i = 0; i < 4; i++) ignored_stays_ignored(numbers[i]);
