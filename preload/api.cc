@@ -9,6 +9,7 @@
 #include "preload/filter.h"
 #include "preload/lifecycle.h"
 #include "preload/low.h"
+#include "preload/profile_text.h"
 #include "preload/program_labels.h"
 #include "preload/sampled_path.h"
 #include "preload/thread_state.h"
@@ -128,6 +129,14 @@ MPROF_EXPORT int mprof_library_profile_remove(const void* profile, const void* v
 
 MPROF_EXPORT uint64_t mprof_library_profile_count(const void* profile) noexcept {
   return profile != nullptr && may_work() ? values_in(as_profile(profile)) : 0;
+}
+
+MPROF_EXPORT int mprof_library_profile_write(const void* profile, int fd) noexcept {
+  if (profile == nullptr) return EINVAL;
+  if (!may_work()) return ENOSYS;
+  const ErrnoGuard keep_errno;
+  const Guard guard(Guard::kAtWork);  // not seen by cuts: the descriptor may block
+  return write_profile_text(as_profile(profile), fd);
 }
 
 MPROF_EXPORT void mprof_library_alloc(const void* block, size_t bytes) noexcept {

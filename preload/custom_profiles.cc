@@ -152,6 +152,13 @@ uint64_t values_in(const CustomProfile* profile) {
   return profile->values.load(std::memory_order_relaxed);
 }
 
+const char* name_of(const CustomProfile* profile) { return profile->name; }
+
+uint32_t count_kind_of(const CustomProfile* profile) {
+  const uint32_t row = profile->row.load(std::memory_order_acquire);
+  return row == 0 ? 0 : static_cast<uint32_t>(kind_of(row - 1));
+}
+
 void custom_profiles_forget() {
   value_table.forget();
   making.store(false, std::memory_order_relaxed);

@@ -32,6 +32,10 @@ bool remove_value(CustomProfile* profile, const void* value);
 // How many values are in there.
 uint64_t values_in(const CustomProfile* profile);
 
+const char* name_of(const CustomProfile* profile);
+// Of its count rows; 0, which no row has, if it is not in this dump.
+uint32_t count_kind_of(const CustomProfile* profile);
+
 // A forked child's are empty.
 void custom_profiles_forget();
 

@@ -169,6 +169,16 @@ MPROF_INLINE uint64_t mprof_profile_count(mprof_profile_t profile) {
   return count != 0 ? count(profile) : 0;
 }
 
+/*
+ * Writes the profile to a descriptor, as text that `go tool pprof` reads: how many values are there
+ * by stack, and the memory map. A space in the name becomes '_'. 0, or an error number: that of
+ * write(); EINVAL: `profile` is NULL; ENOSYS: no library, or this process is not recorded.
+ */
+MPROF_INLINE int mprof_profile_write(mprof_profile_t profile, int fd) {
+  MPROF_WEAK_FUNCTION(int, write_it, mprof_library_profile_write, const void*, int);
+  return write_it != 0 ? write_it(profile, fd) : ENOSYS;
+}
+
 /* ---- Allocators of your own ------------------------------------------------------------------ */
 
 /*
