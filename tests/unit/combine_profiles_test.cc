@@ -11,41 +11,17 @@
 #include "dumper/encode_pprof.h"
 #include "tests/unit/catch.h"
 #include "tests/unit/pprof_tool.h"
+#include "tests/unit/profile_parts.h"
 
 namespace mprof::dumper {
 namespace {
 
-Profile counts() {
-  Profile profile;
-  profile.types = {{"events", "count"}};
-  profile.period_type = {"events", "count"};
-  profile.period = 1;
-  return profile;
-}
-
-Sample count_of(std::vector<uint32_t> stack, int64_t value) {
-  return {std::move(stack), {value}, {}, {}};
-}
+using test::count_of;
+using test::counts;
+using test::error_of;
+using test::names;
 
 using Names = std::vector<std::string>;
-
-Names names(const Profile& profile, const Sample& sample) {
-  Names result;
-  for (uint32_t location : sample.locations)
-    for (const Line& line : profile.locations[location].lines)
-      result.push_back(profile.functions[line.function].name);
-  return result;
-}
-
-template <typename Action>
-std::string error_of(const Action& action) {
-  try {
-    action();
-  } catch (const std::invalid_argument& error) {
-    return error.what();
-  }
-  return "";
-}
 
 std::vector<int64_t> totals(const Profile& profile) {
   std::vector<int64_t> sums(profile.types.size());
