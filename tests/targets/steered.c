@@ -47,6 +47,8 @@ __attribute__((noinline)) static void keep_waiting(void) {
   pthread_t thread;
   pthread_mutex_lock(&mutex);
   pthread_create(&thread, NULL, wait_for_mutex, NULL);
+  // 2: somebody sleeps for it. A thread may take long to get there.
+  while (*(volatile int*)&mutex.__data.__lock != 2) usleep(1000);
   usleep(20000);
   pthread_mutex_unlock(&mutex);
   pthread_join(thread, NULL);
