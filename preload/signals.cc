@@ -89,6 +89,16 @@ void handle(int number, siginfo_t* info, void* context) {
   if (is_asked_for_stack()) answer_stack_request(interrupted);
 }
 
+// A handler of the program that jumped out of ours would leave a mess. But those that are ignored
+// by default stay unblocked: the kernel drops such a signal at once only where it is not blocked,
+// else it may end a call of another thread before it is found to be ignored.
+sigset_t blocked_meanwhile() {
+  sigset_t set;
+  sigfillset(&set);
+  for (const int number : {SIGCHLD, SIGCONT, SIGURG, SIGWINCH}) sigdelset(&set, number);
+  return set;
+}
+
 bool take(int number) {
   struct sigaction before;
   if (real_locks.sigaction(number, nullptr, &before) != 0 || is_function(before)) return false;
@@ -97,7 +107,7 @@ bool take(int number) {
   struct sigaction ours = {};
   ours.sa_sigaction = handle;
   ours.sa_flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK;
-  sigfillset(&ours.sa_mask);  // a handler of the program that jumped out of ours would leave a mess
+  ours.sa_mask = blocked_meanwhile();
   if (real_locks.sigaction(number, &ours, nullptr) != 0) return false;
   programs_action = before;
   return true;

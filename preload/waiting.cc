@@ -8,6 +8,7 @@
 #include "preload/control.h"
 #include "preload/dump_file.h"
 #include "preload/lifecycle.h"
+#include "preload/real_locks.h"
 #include "preload/sys.h"
 
 namespace mprof::preload {
@@ -40,13 +41,21 @@ bool is_ours(const ParkedCall& parked) {
          parked.thread->process == process_number && recording();
 }
 
+bool has_handler(int number) {
+  struct sigaction action;
+  if (real_locks.sigaction(number, nullptr, &action) != 0) return false;
+  return action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN;
+}
+
 // A signal of the program's is to be delivered as soon as our handler returns: it, too, ends the
 // call.
 bool has_another_signal(const ucontext_t& interrupted) {
   uint64_t pending = 0;
   constexpr long kKernelSetBytes = 8;
   sys::call(SYS_rt_sigpending, sys::address(&pending), kKernelSetBytes);
-  return (pending & ~interrupted.uc_sigmask.__val[0]) != 0;
+  for (uint64_t due = pending & ~interrupted.uc_sigmask.__val[0]; due != 0; due &= due - 1)
+    if (has_handler(__builtin_ctzll(due) + 1)) return true;
+  return false;
 }
 
 }  // namespace

@@ -17,6 +17,10 @@ class Actions(harness.Case):
     def test_with_one(self):
         self.check({"MPROF_CPU_HZ": "1000"})
 
+    def test_ignored_signals_interrupt_nothing(self):
+        run = self.run_under(harness.target("ignored_signals"), 4, rate=524288, env={"MPROF_CPU_HZ": "10000"})
+        self.assertEqual((run.returncode, run.stderr), (0, ""), run)
+
 
 if __name__ == "__main__":
     harness.main()
