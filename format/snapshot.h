@@ -171,13 +171,13 @@ class SnapshotWriter {
     });
   }
 
-  // One that is not published yet stays a hole.
+  // One that is not published yet is copied as zeros: the file must not end before it.
   template <class Row>
   int copy_row(uint64_t offset) {
     const Row& row = *reinterpret_cast<const Row*>(source_.base + offset);
     const uint32_t kind = row.kind.load(std::memory_order_acquire);
-    if (kind == 0) return 0;
     Row copy{};
+    if (kind == 0) return put_(&copy, sizeof copy, offset);
     copy.kind.store(kind, std::memory_order_relaxed);
     bool done = try_copy(row, moment_, copy);
     for (int i = 0; !done && i < kTries && moment_.cut_epoch != 0; ++i) {
