@@ -98,18 +98,6 @@ struct SampleEqual {
   }
 };
 
-bool is_zero(const Sample& sample) {
-  return std::all_of(sample.values.begin(), sample.values.end(), [](int64_t v) { return v == 0; });
-}
-
-void add_values(Sample& into, const Sample& from) {
-  for (size_t i = 0; i < into.values.size(); ++i)
-    into.values[i] = saturating_add(into.values[i], from.values[i]);
-  if (from.variances.empty()) return;
-  into.variances.resize(into.values.size());
-  for (size_t i = 0; i < into.variances.size(); ++i) into.variances[i] += from.variances[i];
-}
-
 // One order for equal sets. Values of one key keep theirs: it means something to pprof.
 void sort_labels(std::vector<Label>& labels) {
   std::stable_sort(labels.begin(), labels.end(), [](const Label& a, const Label& b) {

@@ -66,18 +66,6 @@ std::string key_of(const Sample& sample) {
   return key.take();
 }
 
-void add_values(Sample& into, const Sample& from) {
-  for (size_t i = 0; i < into.values.size(); ++i)
-    into.values[i] = saturating_add(into.values[i], from.values[i]);
-  if (from.variances.empty()) return;
-  into.variances.resize(into.values.size());
-  for (size_t i = 0; i < into.variances.size(); ++i) into.variances[i] += from.variances[i];
-}
-
-bool is_zero(const Sample& sample) {
-  return std::all_of(sample.values.begin(), sample.values.end(), [](int64_t v) { return v == 0; });
-}
-
 [[noreturn]] void bad(const std::string& what) { throw std::invalid_argument("profile: " + what); }
 
 void check_location(const Profile& profile, size_t index) {
@@ -265,6 +253,18 @@ void ProfileBuilder::sample(const Sample& sample) {
 }
 
 // ---- whole profiles
+
+void add_values(Sample& into, const Sample& from) {
+  for (size_t i = 0; i < into.values.size(); ++i)
+    into.values[i] = saturating_add(into.values[i], from.values[i]);
+  if (from.variances.empty()) return;
+  into.variances.resize(into.values.size());
+  for (size_t i = 0; i < into.variances.size(); ++i) into.variances[i] += from.variances[i];
+}
+
+bool is_zero(const Sample& sample) {
+  return std::all_of(sample.values.begin(), sample.values.end(), [](int64_t v) { return v == 0; });
+}
 
 int64_t saturating_add(int64_t a, int64_t b) {
   int64_t sum = 0;

@@ -128,6 +128,10 @@ class ProfileBuilder {
 [[nodiscard]] int64_t saturating_add(int64_t a, int64_t b);
 [[nodiscard]] int64_t saturating_negate(int64_t value);
 
+// Both have the same number of values; one without variances adds none.
+void add_values(Sample& into, const Sample& from);
+[[nodiscard]] bool is_zero(const Sample& sample);
+
 // Throws unless every index is in range, every sample has a value per type (and no variance or
 // one per type), and default_type names a type. Encoders and reports call it first.
 void check(const Profile& profile);
