@@ -34,3 +34,23 @@ class Case(harness.Case):
                 for level in ["-O0", "-O2"]:
                     with self.subTest(compiler=compiler, linking=linking, level=level):
                         yield self.compile(source_text, compiler, suffix, [*standard, *linking, level])
+
+
+class Answers(Case):
+    """A program that prints what each function answers, once itself and once in a child."""
+
+    program_text = ""
+    without = ""  # what each prints where nothing records
+
+    def programs(self):
+        return super().programs(self.program_text)
+
+    def test_without_the_library(self):
+        for program in self.programs():
+            run = self.run_plain(program)
+            self.assertEqual((run.returncode, run.stdout, run.stderr), (0, self.without * 2, ""))
+
+    def test_where_it_does_not_record(self):
+        for program in self.programs():
+            run = self.run_under(program, env={"MPROF_SKIP": "ask"})
+            self.assertEqual(run.stdout, self.without * 2)

@@ -50,9 +50,9 @@ WITH = "0 0 22 22 0 22 0 22 22 22 0 16 0 0 0 17 22 22 22 22 77\n"
 WITHOUT = "38 " * 20 + "77\n"
 
 
-class Functions(api_program.Case):
-    def programs(self):
-        return super().programs(PROGRAM)
+class Functions(api_program.Answers):
+    program_text = PROGRAM
+    without = WITHOUT
 
     def test_with_the_library(self):
         for program in self.programs():
@@ -65,15 +65,6 @@ class Functions(api_program.Case):
                 self.assertEqual((info["heap_rate_bytes"], info["block_rate_ns"], info["mutex_fraction"]), (0, 1, 1))
                 self.assertGreater(info["cpu"]["samples"], 5)
                 dump.unlink()
-
-    def test_without_the_library(self):
-        for program in self.programs():
-            run = self.run_plain(program)
-            self.assertEqual((run.returncode, run.stdout, run.stderr), (0, WITHOUT * 2, ""))
-
-    def test_where_it_does_not_record(self):
-        for program in self.programs():
-            self.assertEqual(self.run_under(program, env={"MPROF_SKIP": "ask"}).stdout, WITHOUT * 2)
 
     def test_exact_from_the_start_may_be_asked_for_again(self):
         text = PROGRAM.replace("ask();\n  if (fork", "return mprof_set_heap_rate(1);\n  if (fork", 1)

@@ -78,23 +78,13 @@ WITH = "111001 01010 10 1110000 1010210010 77\n"
 WITHOUT = "000000 00010 00 0110000 0000000000 77\n"
 
 
-class Functions(api_program.Case):
-    def programs(self):
-        return super().programs(PROGRAM)
+class Functions(api_program.Answers):
+    program_text = PROGRAM
+    without = WITHOUT
 
     def test_with_the_library(self):
         for program in self.programs():
             self.assertEqual(self.run_under(program).stdout, WITH * 2)
-
-    def test_without_the_library(self):
-        for program in self.programs():
-            run = self.run_plain(program)
-            self.assertEqual((run.returncode, run.stdout, run.stderr), (0, WITHOUT * 2, ""))
-
-    def test_where_it_does_not_record(self):
-        for program in self.programs():
-            run = self.run_under(program, env={"MPROF_SKIP": "ask"})
-            self.assertEqual(run.stdout, WITHOUT * 2)
 
     def test_static_program(self):
         options = ["-std=c99", "-D_POSIX_C_SOURCE=200809L", "-static"]
