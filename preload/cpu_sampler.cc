@@ -142,7 +142,7 @@ void take_sample(ThreadBlock* thread, const Registers& interrupted, uint64_t per
 void cpu_set_rate(uint32_t hz) {
   const uint64_t wanted = hz == 0 ? 0 : kSecondNs / hz;
   const uint64_t before = period_ns.exchange(wanted, std::memory_order_seq_cst);
-  if ((before == 0) == (wanted == 0) && before == wanted) return;
+  if (before == wanted) return;
   if (before == 0) used_before_ns = process_cpu_ns();
   cpu_note_used();
   if (wanted == 0) used_on_ns = header->cpu_used_ns.load(std::memory_order_relaxed);
