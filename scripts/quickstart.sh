@@ -29,14 +29,14 @@ cd "$work"
 PYTHONMALLOC=malloc "$root/build/dumper/mprof" run -- /usr/bin/python3 work.py
 
 dump=$(find "$work" -name 'python3*.mprof' | head -n 1)
-profile=$(find "$work" -name 'python3*.heap.pb.gz' | head -n 1)
+profile=$(find "$work" -name 'python3*.peak.pb.gz' | head -n 1)
 allocs=$(find "$work" -name 'python3*.allocs.pb.gz' | head -n 1)
 [ -s "$profile" ] || { echo "quickstart.sh: no profile in $work" >&2; exit 1; }
 echo
 echo "== the heap at its peak"
 "$root/build/dumper/mprof" top --peak -n 15 "$dump"
 echo
-echo "heap profile:   $profile"
+echo "peak profile:   $profile"
 echo "allocs profile: $allocs"
 echo "open them with: go tool pprof -http=: $profile"
 echo
