@@ -2,6 +2,7 @@
 """`mprof threads` shows every thread once, where it stands, what it waits for and who holds that;
 and the program does not notice."""
 
+import pathlib
 import re
 import signal
 import subprocess
@@ -47,6 +48,13 @@ class Threads(harness.Case):
     def end(self, process):
         process.stdin.close()
         self.assertEqual(process.wait(timeout=harness.TIMEOUT_S), 0)
+
+    def stop(self, process):
+        """Returns when each thread has stopped; the signal alone is only sent by then."""
+        process.send_signal(signal.SIGSTOP)
+        tasks = pathlib.Path(f"/proc/{process.pid}/task")
+        all_stopped = lambda: all("State:\tT" in (task / "status").read_text() for task in tasks.iterdir())
+        self.wait_for(all_stopped, "each thread is stopped")
 
     def threads(self, process, *options):
         return self.mprof_ok("threads", process.pid, *options).stdout
@@ -172,7 +180,7 @@ class Threads(harness.Case):
 
     def test_a_stopped_process_is_listed_in_time(self):
         process = self.kinds()
-        process.send_signal(signal.SIGSTOP)
+        self.stop(process)
         text = self.threads(process)
         by_name = {p.name: p for p in paragraphs(text)}
         self.assertEqual(set(by_name), {*KINDS, "deaf", "thread_states"})
