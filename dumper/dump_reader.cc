@@ -43,8 +43,8 @@ constexpr int kLiveTries = 200;
 constexpr useconds_t kRetryPauseUs = 50;
 
 constexpr std::array<const char*, kTables> kTableNames = {
-    "stack", "bucket", "count",  "live",    "thread",      "module",
-    "label", "string", "custom", "profbuf", "profbuf data"};
+    "stack",  "bucket", "count",   "live",         "thread",     "module",    "label",
+    "string", "custom", "profbuf", "profbuf data", "trace ring", "trace data"};
 static_assert(kTableNames.back() != nullptr);
 
 struct FileDescriptor {
@@ -69,6 +69,8 @@ uint32_t expected_row_bytes(TableId table, uint32_t profbuf_words) {
     case TableId::kStrings: return 1;
     case TableId::kProfbufs: return sizeof(format::ProfbufHead);
     case TableId::kProfbufData: return profbuf_words == 0 ? 0 : 1;
+    case TableId::kTraceRings: return sizeof(format::ProfbufHead);
+    case TableId::kTraceData: return 1;
     default: return 0;
   }
 }

@@ -29,6 +29,12 @@ inline constexpr uint32_t kDefaultStackDepth = 64;
 inline constexpr uint32_t kMaxStackDepth = 256;
 inline constexpr const char* kDefaultOut = "%e.%p.mprof";
 
+// How much of a trace is kept, in its journal.
+struct TraceLimit {
+  uint64_t bytes = 1 << 30;      // 0: all of it
+  bool stops_when_full = false;  // else the newest is kept
+};
+
 struct Settings {
   const char* out = kDefaultOut;                    // MPROF_OUT
   uint64_t heap_rate = kDefaultHeapRate;            // MPROF_HEAP_RATE
@@ -39,6 +45,8 @@ struct Settings {
   UnwindMode unwind = UnwindMode::kAuto;            // MPROF_UNWIND
   bool mmap = false;                                // MPROF_MMAP
   bool drain = false;                               // MPROF_DRAIN
+  bool trace = false;                               // MPROF_TRACE
+  TraceLimit trace_limit;                           // MPROF_TRACE_MAX
   const char* only = nullptr;                       // MPROF_ONLY
   const char* skip = nullptr;                       // MPROF_SKIP
   uint32_t verbose = 0;                             // MPROF_VERBOSE
@@ -70,6 +78,11 @@ inline constexpr SettingInfo kSettings[] = {
      "auto: unwind tables, frame pointers where there are none; fp: frame pointers; dwarf: tables"},
     {"MPROF_MMAP", "0 or 1", "0", "also profile anonymous mmap, mremap, munmap and brk"},
     {"MPROF_DRAIN", "0 or 1", "0", "start `mprof drain` beside the program"},
+    {"MPROF_TRACE", "0 or 1", "0", "record an execution trace from the start"},
+    {"MPROF_TRACE_MAX",
+     "bytes, 0 or 1048576 to 1099511627776; suffix k, M or G allowed; then ,stop", "1G",
+     "how much of the trace is kept, compressed: the newest; with ,stop the trace ends there; 0 = "
+     "all of it"},
     {"MPROF_ONLY", "executable names, separated by commas", "", "profile only these"},
     {"MPROF_SKIP", "executable names, separated by commas", "", "do not profile these"},
     {"MPROF_VERBOSE", "0 or 1", "0", "one line at the start and at the end"},
@@ -92,8 +105,9 @@ constexpr bool is_changed_heap_rate(uint64_t rate) {
   return rate == 0 || (rate >= kLeastChangedHeapRate && rate <= kMaxHeapRate);
 }
 
-// Decimal digits with an optional suffix k, M, G (powers of 1024). False on anything else.
-constexpr bool parse_number(const char* text, uint64_t max, uint64_t* out) {
+// Decimal digits with an optional suffix k, M, G (powers of 1024), `text` is moved
+// behind it. False on anything that does not begin like that, or is larger than `max`.
+constexpr bool parse_leading_number(const char*& text, uint64_t max, uint64_t* out) {
   if (*text < '0' || *text > '9') return false;
   uint64_t value = 0;
   for (; *text >= '0' && *text <= '9'; ++text) {
@@ -106,8 +120,30 @@ constexpr bool parse_number(const char* text, uint64_t max, uint64_t* out) {
   if (*text == 'M') shift = 20;
   if (*text == 'G') shift = 30;
   if (shift != 0) ++text;
-  if (*text != '\0' || value > (UINT64_MAX >> shift) || value << shift > max) return false;
+  if (value > (UINT64_MAX >> shift) || value << shift > max) return false;
   *out = value << shift;
+  return true;
+}
+
+// The same, and nothing behind it.
+constexpr bool parse_number(const char* text, uint64_t max, uint64_t* out) {
+  uint64_t value = 0;
+  if (!parse_leading_number(text, max, &value) || *text != '\0') return false;
+  *out = value;
+  return true;
+}
+
+inline constexpr uint64_t kLeastTraceBytes = 1 << 20;
+inline constexpr uint64_t kMostTraceBytes = uint64_t{1} << 40;
+
+// SIZE or SIZE,stop.
+constexpr bool parse_trace_limit(const char* text, TraceLimit* out) {
+  TraceLimit limit;
+  if (!parse_leading_number(text, kMostTraceBytes, &limit.bytes)) return false;
+  if (limit.bytes != 0 && limit.bytes < kLeastTraceBytes) return false;
+  limit.stops_when_full = text_equal(text, ",stop");
+  if (*text != '\0' && (!limit.stops_when_full || limit.bytes == 0)) return false;
+  *out = limit;
   return true;
 }
 
@@ -157,6 +193,8 @@ constexpr bool apply_setting(Settings& settings, const char* variable, const cha
   if (is("MPROF_UNWIND")) return parse_unwind(value, &settings.unwind);
   if (is("MPROF_MMAP")) return parse_switch(value, &settings.mmap);
   if (is("MPROF_DRAIN")) return parse_switch(value, &settings.drain);
+  if (is("MPROF_TRACE")) return parse_switch(value, &settings.trace);
+  if (is("MPROF_TRACE_MAX")) return parse_trace_limit(value, &settings.trace_limit);
   if (is("MPROF_ONLY")) return settings.only = value, true;
   if (is("MPROF_SKIP")) return settings.skip = value, true;
   if (is("MPROF_VERBOSE")) {

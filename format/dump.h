@@ -24,7 +24,7 @@
 namespace mprof::format {
 
 inline constexpr uint64_t kDumpMagic = 0x0a706d7564706d89;  // "\x89mpdump\n"
-inline constexpr uint32_t kDumpVersion = 3;
+inline constexpr uint32_t kDumpVersion = 4;
 inline constexpr size_t kCacheLine = 64;
 inline constexpr size_t kPageBytes = 4096;
 inline constexpr uint32_t kNoRow = 0xffffffff;
@@ -44,6 +44,8 @@ enum class TableId : uint32_t {
   kCustoms,      // CustomRow, count_bucket.h
   kProfbufs,     // ProfbufHead, profbuf.h
   kProfbufData,  // bytes: the records of profbuf n begin at n * profbuf_words * 8
+  kTraceRings,   // ProfbufHead, trace_ring.h; this and the next have no chunk before a trace is on
+  kTraceData,    // bytes: the blocks of trace ring n begin at n * trace_ring_bytes
   kCount,
 };
 inline constexpr size_t kTables = static_cast<size_t>(TableId::kCount);
@@ -135,6 +137,7 @@ struct Control {
   std::atomic<uint64_t> block_rate_ns;
   std::atomic<uint32_t> mutex_fraction;
   std::atomic<uint32_t> cpu_hz;  // 0: off
+  std::atomic<uint32_t> trace;   // 1: on
   // Stacks of threads: a thread that is signalled answers the request of this number, in its row of
   // the thread table. `rendezvous`: so many threads are to wait for each other before they answer.
   alignas(kCacheLine) std::atomic<uint32_t> stacks_request;
@@ -201,6 +204,13 @@ struct DumpHeader {
   std::atomic<uint64_t> cpu_used_ns;
   // Bits of ChangedSetting: the rates above are those of the end, and there were others.
   std::atomic<uint32_t> changed_settings;
+  // The trace: whether it is on, and how often it was turned on.
+  std::atomic<uint32_t> trace_on;
+  std::atomic<uint32_t> trace_sessions;
+  uint32_t trace_ring_bytes;  // a power of two, of trace_ring.h's blocks
+  // How much of the trace its journal keeps, 0: all; the newest, or no more than that.
+  uint64_t trace_max_bytes;
+  uint32_t trace_stops_when_full;
   uint32_t reserved1;
   // In a snapshot (snapshot.h): the cut epoch whose totals it has, 1 if the target had ended. 0 in
   // a target's own dump.

@@ -62,7 +62,9 @@ constexpr TableShape kShapes[kTables] = {{sizeof(format::StackNode), 16384},
                                          {1, 65536},
                                          {sizeof(format::CustomRow), 512},
                                          {sizeof(format::ProfbufHead), 64},
-                                         {1, 0 /* kFirstProfbufs of the chosen size */}};
+                                         {1, 0 /* kFirstProfbufs of the chosen size */},
+                                         {sizeof(format::ProfbufHead), 64},
+                                         {1, 4 * format::kTraceRingBytes}};
 constexpr uint32_t kFirstProfbufs = 4;
 
 // Room for a second or so between two visits of the drainer at default rates; an exact profile
@@ -97,6 +99,8 @@ void for_each_table(Use&& use) {
   use(TableId::kCustoms, tables.customs);
   use(TableId::kProfbufs, tables.profbufs);
   use(TableId::kProfbufData, tables.profbuf_data);
+  use(TableId::kTraceRings, tables.trace_rings);
+  use(TableId::kTraceData, tables.trace_data);
 }
 
 void attach(TableId id, uint32_t chunk, void* rows) {
@@ -229,23 +233,31 @@ void fill_settings(const format::Settings& settings) {
   header->stack_depth_frames = settings.stack_depth;
   header->unwind = settings.unwind;
   header->mmap_profiled = settings.mmap ? 1 : 0;
+  header->trace_ring_bytes = format::kTraceRingBytes;
+  header->trace_max_bytes = settings.trace_limit.bytes;
+  header->trace_stops_when_full = settings.trace_limit.stops_when_full ? 1 : 0;
   format::Control& control = header->control;
   control.heap_rate_bytes.store(settings.heap_rate, std::memory_order_relaxed);
   control.block_rate_ns.store(settings.block_rate_ns, std::memory_order_relaxed);
   control.mutex_fraction.store(settings.mutex_fraction, std::memory_order_relaxed);
   control.cpu_hz.store(settings.cpu_hz, std::memory_order_relaxed);
+  control.trace.store(settings.trace ? 1 : 0, std::memory_order_relaxed);
 }
 
-// The header and every table's first chunk, as one mapping.
+// Those of the trace are made when it is turned on.
+constexpr size_t kTablesFromTheStart = static_cast<size_t>(TableId::kTraceRings);
+
+// The header and every such table's first chunk, as one mapping.
 size_t first_mapping_bytes() {
   size_t bytes = format::kHeaderBytes;
-  for (const TableDirectory& directory : header->tables) bytes += chunk_bytes(directory, 0);
+  for (size_t table = 0; table < kTablesFromTheStart; ++table)
+    bytes += chunk_bytes(header->tables[table], 0);
   return bytes;
 }
 
 void lay_out_first_chunks(char* base) {
   size_t offset = format::kHeaderBytes;
-  for (size_t table = 0; table < kTables; ++table) {
+  for (size_t table = 0; table < kTablesFromTheStart; ++table) {
     TableDirectory& directory = header->tables[table];
     directory.chunk_offset[0].store(offset, std::memory_order_relaxed);
     attach(static_cast<TableId>(table), 0, base + offset);

@@ -21,6 +21,7 @@
 #include "format/stack_table.h"
 #include "format/table.h"
 #include "format/thread_table.h"
+#include "format/trace_ring.h"
 
 namespace mprof::preload {
 
@@ -36,6 +37,8 @@ struct Tables {
   format::Table<format::CustomRow> customs;
   format::Table<format::ProfbufHead> profbufs;
   format::Table<char> profbuf_data;  // in bytes: row n of the profbufs begins at n * its size
+  format::Table<format::ProfbufHead> trace_rings;
+  format::Table<char> trace_data;  // in bytes: row n of the trace rings begins at n * its size
 };
 
 extern format::DumpHeader* header;  // nullptr while there is no dump

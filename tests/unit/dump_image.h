@@ -22,12 +22,14 @@
 #include "format/profbuf.h"
 #include "format/stack_table.h"
 #include "format/thread_table.h"
+#include "format/trace_ring.h"
 
 namespace mprof::testing {
 
 class DumpImage {
  public:
   static constexpr uint32_t kProfbufWords = 64;
+  static constexpr uint32_t kTraceRingBytes = 2 * format::kTraceBlockBytes;
 
   // Each table has two chunks, so that rows cross from one to the other.
   explicit DumpImage(uint32_t pid = 0) {
@@ -197,6 +199,7 @@ class DumpImage {
     h.mutex_fraction = 1024;
     h.stack_depth_frames = 64;
     h.profbuf_words = kProfbufWords;
+    h.trace_ring_bytes = kTraceRingBytes;
     strcpy(h.executable, "/bin/program");
     memcpy(h.command_line, "program\0-x\0a b", sizeof "program\0-x\0a b");
   }
@@ -212,9 +215,22 @@ class DumpImage {
                                                                  1,
                                                                  sizeof(format::CustomRow),
                                                                  sizeof(format::ProfbufHead),
+                                                                 1,
+                                                                 sizeof(format::ProfbufHead),
                                                                  1};
-    constexpr std::array<uint32_t, format::kTables> kRows = {
-        8, 4, 4, 8, 4, 4, 4, 256, 4, 2, 2 * kProfbufWords * sizeof(uint64_t)};
+    constexpr std::array<uint32_t, format::kTables> kRows = {8,
+                                                             4,
+                                                             4,
+                                                             8,
+                                                             4,
+                                                             4,
+                                                             4,
+                                                             256,
+                                                             4,
+                                                             2,
+                                                             2 * kProfbufWords * sizeof(uint64_t),
+                                                             2,
+                                                             2 * kTraceRingBytes};
     for (uint32_t chunk = 0; chunk < 2; ++chunk)
       for (size_t t = 0; t < format::kTables; ++t) {
         format::TableDirectory& d = header().tables[t];
