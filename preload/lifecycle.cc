@@ -147,6 +147,12 @@ void begin_cpu_profile() {
   cpu_set_rate(settings.cpu_hz);
 }
 
+// A trace is drained unless somebody says that he does so himself.
+const char* reason_to_drain() {
+  if (settings.drain) return "MPROF_DRAIN=1";
+  return settings.trace && environment("MPROF_DRAIN") == nullptr ? "MPROF_TRACE=1" : nullptr;
+}
+
 bool start_recording() {
   resolve();
   resolve_locks();
@@ -231,8 +237,7 @@ bool start_if_new() {
   state.store(started ? State::kOn : State::kOff, std::memory_order_release);
   if (!started) return false;
   announce();
-  if (settings.drain || settings.trace)
-    launch_drain(dump_path(), settings.drain ? "MPROF_DRAIN=1" : "MPROF_TRACE=1");
+  if (const char* reason = reason_to_drain()) launch_drain(dump_path(), reason);
   return true;
 }
 
