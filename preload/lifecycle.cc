@@ -134,7 +134,8 @@ void seed() {
   seed_sampler(chosen + process_number);
 }
 
-// A child that only computes would have no sample by which to make its dump, and so no timer.
+// A child that only computes would have no sample by which to make its dump, and so no timer and no
+// trace.
 void fork_child() {
   if (state.load(std::memory_order_relaxed) == State::kOn) look_soon();
 }
@@ -142,9 +143,13 @@ void fork_child() {
 void begin_cpu_profile() {
   cpu_begin_in_new_process();
   note_thread();  // it may be turned on later
-  if (settings.cpu_hz == 0) return;
-  if (process_number == 1) pthread_atfork(nullptr, nullptr, fork_child);
-  cpu_set_rate(settings.cpu_hz);
+  if (settings.cpu_hz != 0) cpu_set_rate(settings.cpu_hz);
+}
+
+void watch_forks() {
+  const bool is_first = process_number == 1;
+  if (is_first && (settings.cpu_hz != 0 || settings.trace))
+    pthread_atfork(nullptr, nullptr, fork_child);
 }
 
 // A trace is drained unless somebody says that he does so himself.
@@ -181,6 +186,7 @@ bool start_recording() {
   contention_init(settings.block_rate_ns, settings.mutex_fraction);
   signals_init();
   signals_publish();
+  watch_forks();
   begin_cpu_profile();
   if (settings.trace) trace_set(true);
   return true;

@@ -139,6 +139,17 @@ class Trace(harness.Case):
         self.check_wake_ups()
         self.check_condition()
 
+    def test_a_forked_child_has_a_trace_of_its_own(self):
+        self.run_under(harness.target("children"), "fork", rate=None, env=ENV)
+        dumps = self.dumps()
+        self.assertEqual(len(dumps), 2)
+        for dump in dumps:
+            records = trace_rings.records_of(dump)
+            self.assertEqual((records[0].kind, records[0].arguments), ("Start", [1]), dump)
+            self.assertEqual([r.kind for r in records].count("Start"), 1, dump)
+            self.assertEqual({r.thread for r in records}, {records[0].thread}, dump)
+
+
     def test_no_trace_no_ring(self):
         self.run_under(harness.target("trace_truth"), env={"MPROF_TRACE": "0"})
         dump = trace_rings.Dump(self.only_dump())
