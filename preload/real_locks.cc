@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "preload/real_locks.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 
 #include <atomic>
 
-#include "preload/low.h"
+#include "preload/look_up.h"
 
 namespace mprof::preload {
 namespace {
 
-// For a function that this libc does not have; a program cannot have been linked to it then.
+// The answer where there is no such function.
 template <class Result, class... Parameters>
 Result missing(Parameters...) {
   if constexpr (__is_same(Result, sighandler_t))
@@ -20,32 +19,12 @@ Result missing(Parameters...) {
     return static_cast<Result>(ENOSYS);
 }
 
-void* look_up(const char* name, const char* version) {
-  void* found = version == nullptr ? nullptr : dlvsym(RTLD_NEXT, name, version);
-  return found != nullptr ? found : dlsym(RTLD_NEXT, name);
-}
-
-template <class Result, class... Parameters>
-void resolve_one(Result (*&pointer)(Parameters...), const char* name, const char* version) {
-  void* found = look_up(name, version);
-  pointer = found != nullptr ? reinterpret_cast<Result (*)(Parameters...)>(found)
-                             : &missing<Result, Parameters...>;
-}
-
-// The stand-in of one member: `Tag` has its place, name and version.
-template <class Tag, class Result, class... Parameters>
-Result stand_in(Parameters... parameters) {
-  resolve_one(Tag::pointer(), Tag::kName, Tag::kVersion);
-  return Tag::pointer()(parameters...);
-}
-
-#define MPROF_TAG(result, name, version, ...)                    \
-  struct Tag_##name {                                            \
-    static auto& pointer() { return real_locks.name; }           \
-    static constexpr const char* kName = #name;                  \
-    static constexpr const char* kVersion = version;             \
-    static constexpr result (*kStandIn)(__VA_ARGS__) =           \
-        stand_in<Tag_##name, result __VA_OPT__(, ) __VA_ARGS__>; \
+#define MPROF_TAG(result, name, version, ...)                                   \
+  struct Tag_##name {                                                           \
+    static auto& pointer() { return real_locks.name; }                          \
+    static void resolve() { resolve_one(pointer(), #name, version, &missing); } \
+    static constexpr result (*kStandIn)(__VA_ARGS__) =                          \
+        stand_in<Tag_##name, result __VA_OPT__(, ) __VA_ARGS__>;                \
   };
 MPROF_LOCK_FUNCTIONS(MPROF_TAG)
 #undef MPROF_TAG
@@ -64,8 +43,7 @@ constinit RealLocks mprof_real_locks = {
 
 void resolve_locks() {
   if (resolved.exchange(true)) return;
-  const ErrnoGuard keep_errno;
-#define MPROF_RESOLVE(result, name, version, ...) resolve_one(real_locks.name, #name, version);
+#define MPROF_RESOLVE(result, name, version, ...) Tag_##name::resolve();
   MPROF_LOCK_FUNCTIONS(MPROF_RESOLVE)
 #undef MPROF_RESOLVE
 }
