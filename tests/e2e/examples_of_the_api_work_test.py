@@ -99,6 +99,15 @@ class Examples(api_program.Case):
         self.assertIn(4000, [sample.values["alloc_space"] for sample in profile.samples])
         self.assertNotIn(8096, [sample.values["alloc_space"] for sample in profile.samples])
 
+    def test_example_tasks_c(self):
+        self.run_example("tasks.c", "answered\n")
+
+    def test_example_tasks_cc(self):
+        self.run_example("tasks.cc", "imported\n")
+
+    def test_example_trace_c(self):
+        self.run_example("trace.c", "0\n")
+
     def test_example_snapshot_c(self):
         self.run_example_with_snapshot("snapshot.c", "loaded")
 
