@@ -92,6 +92,8 @@ enum class Lost : uint32_t {
   kCpuDropped,     // CPU samples that had no room, were contended, or came before the dump did
   kValueNotAdded,  // a value that did not get into a profile of the program's own: no room, or
                    // twice
+  kTraceLost,      // a trace record of a thread that got no ring, or of a signal handler that
+                   // interrupted mprof
   kCount,
 };
 inline constexpr size_t kLostReasons = static_cast<size_t>(Lost::kCount);
@@ -107,7 +109,8 @@ inline constexpr const char* kLostNames[kLostReasons] = {"table full",
                                                          "too many labels",
                                                          "no CPU timer",
                                                          "CPU sample dropped",
-                                                         "value not added to a profile"};
+                                                         "value not added to a profile",
+                                                         "trace record without a ring"};
 
 enum class UnwindMode : uint32_t { kAuto, kFramePointer, kDwarf };
 

@@ -10,6 +10,7 @@
 
 #include "preload/low.h"
 #include "preload/sys.h"
+#include "preload/thread_state.h"
 
 namespace mprof::preload {
 namespace {
@@ -62,12 +63,13 @@ void become_drainer(const char* program, const char* dump_path) {
 
 }  // namespace
 
-void launch_drain(const char* dump_path) {
+void launch_drain(const char* dump_path, const char* reason) {
   const ErrnoGuard keep_errno;
+  const Guard guard(Guard::kOwnCalls);
   Line program;
   if (!find_program(&program)) {
     Line line;
-    line << "MPROF_DRAIN=1: the program mprof was not found beside the library; not draining";
+    line << reason << ": the program mprof was not found beside the library; not draining";
     return line.say();
   }
   const long child = clone_quietly();

@@ -32,6 +32,7 @@
 #include "preload/snapshot.h"
 #include "preload/stacks.h"
 #include "preload/sys.h"
+#include "preload/trace.h"
 
 namespace mprof::preload {
 
@@ -177,6 +178,7 @@ bool start_recording() {
   signals_init();
   signals_publish();
   begin_cpu_profile();
+  if (settings.trace) trace_set(true);
   return true;
 }
 
@@ -203,6 +205,7 @@ __attribute__((destructor)) void finish() {
 
 bool leave_parents_dump() {
   const ErrnoGuard keep_errno;
+  forget_trace();
   abandon_dump();
   forget_threads();
   forget_control();
@@ -230,7 +233,8 @@ bool start_if_new() {
   state.store(started ? State::kOn : State::kOff, std::memory_order_release);
   if (!started) return false;
   announce();
-  if (settings.drain) launch_drain(dump_path());
+  if (settings.drain || settings.trace)
+    launch_drain(dump_path(), settings.drain ? "MPROF_DRAIN=1" : "MPROF_TRACE=1");
   return true;
 }
 
