@@ -7,6 +7,7 @@
 
 #include "format/config.h"
 #include "preload/control.h"
+#include "preload/launch_drain.h"
 #include "preload/low.h"
 #include "preload/signals.h"
 #include "preload/snapshot.h"
@@ -74,7 +75,9 @@ MPROF_EXPORT int mprof_library_trace_start() noexcept {
   if (!may_work()) return ENOSYS;
   uint32_t off = 0;
   if (!header->control.trace.compare_exchange_strong(off, 1)) return EBUSY;
-  return set(&format::Control::trace, 1, true);
+  const int error = set(&format::Control::trace, 1, true);
+  if (error == 0) launch_drain(dump_path(), "mprof_trace_start()");
+  return error;
 }
 
 MPROF_EXPORT int mprof_library_trace_stop() noexcept {

@@ -131,6 +131,7 @@ uint64_t given_back(const Held& before, const Held& after) {
   const ErrnoGuard keep_errno;
   trace_event_at(MPROF_CALL_SITE(), mprof::format::TraceKind::kTrim,
                  trimmed != 0 ? given_back(before, held()) : 0, spent_ticks);
+  trace_break_is_told();
   return trimmed;
 }
 

@@ -10,7 +10,7 @@
 namespace mprof::preload {
 namespace {
 
-// The answer where there is no such function.
+// For a function that this libc does not have; a program cannot have been linked to it then.
 template <class Result, class... Parameters>
 Result missing(Parameters...) {
   if constexpr (__is_same(Result, sighandler_t))
@@ -19,12 +19,19 @@ Result missing(Parameters...) {
     return static_cast<Result>(ENOSYS);
 }
 
-#define MPROF_TAG(result, name, version, ...)                                   \
-  struct Tag_##name {                                                           \
-    static auto& pointer() { return real_locks.name; }                          \
-    static void resolve() { resolve_one(pointer(), #name, version, &missing); } \
-    static constexpr result (*kStandIn)(__VA_ARGS__) =                          \
-        stand_in<Tag_##name, result __VA_OPT__(, ) __VA_ARGS__>;                \
+template <class Result, class... Parameters>
+void resolve_one(Result (*&pointer)(Parameters...), const char* name, const char* version) {
+  void* found = look_up(name, version);
+  pointer = found != nullptr ? reinterpret_cast<Result (*)(Parameters...)>(found)
+                             : &missing<Result, Parameters...>;
+}
+
+#define MPROF_TAG(result, name, version, ...)                         \
+  struct Tag_##name {                                                 \
+    static auto& pointer() { return real_locks.name; }                \
+    static void resolve() { resolve_one(pointer(), #name, version); } \
+    static constexpr result (*kStandIn)(__VA_ARGS__) =                \
+        stand_in<Tag_##name, result __VA_OPT__(, ) __VA_ARGS__>;      \
   };
 MPROF_LOCK_FUNCTIONS(MPROF_TAG)
 #undef MPROF_TAG
@@ -43,7 +50,7 @@ constinit RealLocks mprof_real_locks = {
 
 void resolve_locks() {
   if (resolved.exchange(true)) return;
-#define MPROF_RESOLVE(result, name, version, ...) Tag_##name::resolve();
+#define MPROF_RESOLVE(result, name, version, ...) resolve_one(real_locks.name, #name, version);
   MPROF_LOCK_FUNCTIONS(MPROF_RESOLVE)
 #undef MPROF_RESOLVE
 }
