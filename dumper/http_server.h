@@ -48,10 +48,30 @@ struct HttpRequest {
   [[nodiscard]] const std::string* parameter(const std::string& name) const;
 };
 
+// A file without a name, which is gone with the last who holds it: for answers that are large.
+class BodyFile {
+ public:
+  // Throws std::system_error.
+  BodyFile();
+  ~BodyFile();
+  BodyFile(const BodyFile&) = delete;
+  BodyFile& operator=(const BodyFile&) = delete;
+  // For writing it.
+  [[nodiscard]] const std::string& path() const { return path_; }
+  [[nodiscard]] uint64_t bytes() const;
+  // As many as there are, from `offset` on.
+  [[nodiscard]] std::string read(uint64_t offset, size_t bytes) const;
+
+ private:
+  int fd_;
+  std::string path_;
+};
+
 struct HttpResponse {
   int status = 200;
   std::string content_type = "text/plain; charset=utf-8";
   std::string body;
+  std::shared_ptr<const BodyFile> file;  // in place of `body`
   std::vector<std::pair<std::string, std::string>> headers;
 };
 
