@@ -16,10 +16,8 @@
 #include <cerrno>
 #include <charconv>
 #include <condition_variable>
-#include <cstdlib>
 #include <cstring>
 #include <deque>
-#include <filesystem>
 #include <mutex>
 #include <stdexcept>
 #include <system_error>
@@ -441,13 +439,9 @@ uint16_t HttpServer::bind(const std::string& host, uint16_t port) {
 bool HttpServer::run() { return impl_->run(); }
 void HttpServer::stop() { impl_->stop_all(); }
 
-// Kept open: what is written goes to a name below /proc, which only leads there.
-BodyFile::BodyFile() {
-  std::string pattern = (std::filesystem::temp_directory_path() / "mprof-XXXXXX").string();
-  fd_ = mkostemp(pattern.data(), O_CLOEXEC);
-  if (fd_ < 0) throw std::system_error(errno, std::generic_category(), pattern);
-  unlink(pattern.c_str());
-  path_ = fmt::format("/proc/self/fd/{}", fd_);
+BodyFile::BodyFile(const std::string& path) : fd_(open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+  if (fd_ < 0) throw std::system_error(errno, std::generic_category(), path);
+  unlink(path.c_str());
 }
 
 BodyFile::~BodyFile() { close(fd_); }

@@ -48,23 +48,21 @@ struct HttpRequest {
   [[nodiscard]] const std::string* parameter(const std::string& name) const;
 };
 
-// A file without a name, which is gone with the last who holds it: for answers that are large.
+// For answers that are large: a file that loses its name here, and is gone with the last who holds
+// it.
 class BodyFile {
  public:
   // Throws std::system_error.
-  BodyFile();
+  explicit BodyFile(const std::string& path);
   ~BodyFile();
   BodyFile(const BodyFile&) = delete;
   BodyFile& operator=(const BodyFile&) = delete;
-  // For writing it.
-  [[nodiscard]] const std::string& path() const { return path_; }
   [[nodiscard]] uint64_t bytes() const;
   // As many as there are, from `offset` on.
   [[nodiscard]] std::string read(uint64_t offset, size_t bytes) const;
 
  private:
   int fd_;
-  std::string path_;
 };
 
 struct HttpResponse {

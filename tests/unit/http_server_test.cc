@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "tests/unit/catch.h"
+#include "tests/unit/small_dump.h"
 
 using namespace mprof::dumper;  // NOLINT: a test of that namespace
 using namespace std::chrono_literals;
@@ -126,16 +127,15 @@ TEST_CASE("http server: a request arrives decoded and its answer closes the conn
 }
 
 TEST_CASE("http server: a file is sent whole, and gone afterwards") {
-  std::string path;
+  const mprof::testing::TempDir dir;
+  const std::string path = dir / "file";
   std::string content;
   for (int i = 0; i < 300'000; ++i) content += static_cast<char>(i % 251);
   const Running server([&](const HttpRequest& request) {
-    auto file = std::make_shared<BodyFile>();
-    path = file->path();
     std::ofstream(path) << (request.path == "/empty" ? "" : content);
     HttpResponse response;
     response.content_type = "application/octet-stream";
-    response.file = std::move(file);
+    response.file = std::make_shared<BodyFile>(path);
     return response;
   });
   const std::string answer = Client(server.port()).ask("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
