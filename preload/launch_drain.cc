@@ -2,15 +2,14 @@
 #include "preload/launch_drain.h"
 
 #include <dlfcn.h>
-#include <fcntl.h>
 #include <linux/close_range.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "preload/low.h"
+#include "preload/sys.h"
 #include "preload/thread_state.h"
 
 namespace mprof::preload {
@@ -54,7 +53,7 @@ void become_drainer(const char* program, const char* dump_path) {
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
-  const int null = open("/dev/null", O_RDWR);
+  const int null = sys::open("/dev/null", O_RDWR);
   for (int fd = 0; null >= 0 && fd <= 2; ++fd) dup2(null, fd);
   syscall(SYS_close_range, 3u, ~0u, 0u);
   const char* arguments[] = {program, "drain", dump_path, nullptr};
@@ -75,7 +74,7 @@ void launch_drain(const char* dump_path, const char* reason) {
   }
   const long child = clone_quietly();
   if (child == 0) become_drainer(program.text(), dump_path);
-  if (child > 0) wait4(static_cast<pid_t>(child), nullptr, __WALL, nullptr);
+  if (child > 0) sys::wait_for(static_cast<int>(child));
 }
 
 }  // namespace mprof::preload
