@@ -60,6 +60,7 @@ uint32_t ask_for(const Dump& dump, const SettingsChange& change) {
   store(control.block_rate_ns, change.block_rate_ns);
   store(control.mutex_fraction, change.mutex_fraction);
   store(control.cpu_hz, change.cpu_hz);
+  store(control.trace, change.trace);
   return control.epoch.fetch_add(1, std::memory_order_release) + 1;
 }
 

@@ -21,8 +21,9 @@ struct SettingsChange {
   std::optional<uint64_t> block_rate_ns;
   std::optional<uint32_t> mutex_fraction;
   std::optional<uint32_t> cpu_hz;
+  std::optional<uint32_t> trace;  // 1: on
   [[nodiscard]] bool empty() const {
-    return !heap_rate_bytes && !block_rate_ns && !mutex_fraction && !cpu_hz;
+    return !heap_rate_bytes && !block_rate_ns && !mutex_fraction && !cpu_hz && !trace;
   }
 };
 
