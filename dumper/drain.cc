@@ -204,7 +204,7 @@ DumpDrain::Step DumpDrain::finish() {
 }
 
 bool DumpDrain::write(const FrameBuilder& builder, bool complete) {
-  error_ = journal_.append(builder, complete);
+  error_ = journal_.append(builder, complete ? kFrameComplete : 0);
   if (error_ != 0) pause_ = kDiskFullPause;
   if (error_ == 0) last_frame_ = steady_clock::now();
   if (error_ == 0 && !complete) complete_ = false;
@@ -230,7 +230,7 @@ bool DumpDrain::add_ring(uint32_t row, FrameBuilder& builder, std::vector<Releas
     head.flags = kSpanDamaged;
     ++damaged_;
   }
-  const size_t room = builder.room_words();
+  const size_t room = builder.room();
   const uint64_t pending = head.to - head.from;
   const bool fits = pending <= room;
   if (!fits) head.to = head.from + room;

@@ -156,6 +156,7 @@ struct Dump::State {
   dev_t device = 0;
   ino_t inode = 0;
   uint32_t profbuf_words = 0;
+  uint32_t trace_ring_bytes = 0;
   FileMapping mapping;
   FileMapping control_window;
   // Profbuf heads by the offset of their chunk. Kept until the end: the drainer holds pointers.
@@ -224,11 +225,17 @@ struct Dump::State {
     if (header().header_bytes != sizeof(DumpHeader))
       throw DumpError(fmt::format("{}: header of {} bytes at offset 12, expected {}", path,
                                   header().header_bytes, sizeof(DumpHeader)));
-    profbuf_words = header().profbuf_words;
-    if (std::has_single_bit(profbuf_words) && profbuf_words <= 1u << 28) return;
-    if (profbuf_words != 0)
-      note(fmt::format("header: profbufs of {} words, not a power of two", profbuf_words));
-    profbuf_words = 0;
+    profbuf_words = checked_size(header().profbuf_words, 1, "profbufs of {} words");
+    trace_ring_bytes = checked_size(header().trace_ring_bytes, format::kTraceBlockBytes,
+                                    "trace rings of {} bytes");
+  }
+
+  // 0: there are none, or not of that size.
+  uint32_t checked_size(uint32_t size, uint64_t least, const char* what) {
+    if (std::has_single_bit(size) && size >= least && size <= 1u << 28) return size;
+    if (size != 0)
+      note("header: " + fmt::format(fmt::runtime(what), size) + ", not a power of two");
+    return 0;
   }
 
   void load_tables() {
@@ -301,8 +308,18 @@ struct Dump::State {
     return offset == 0 ? nullptr : reinterpret_cast<const Row*>(mapping.data() + offset);
   }
 
-  format::ProfbufHead* profbuf_head(uint32_t number) {
-    const CheckedTable& table = tables[index_of(TableId::kProfbufs)];
+  // Of the rings whose heads are in `head_table`, and `ring_bytes` of each in `data_table`.
+  format::ProfbufHead* ring_head(TableId head_table, TableId data_table, uint32_t number,
+                                 uint64_t ring_bytes) {
+    // The data table counts in bytes; a chunk holds whole rings.
+    const CheckedTable& data = tables[index_of(data_table)];
+    const bool is_there = ring_bytes != 0 && number < tables[index_of(head_table)].rows &&
+                          data.first_rows % ring_bytes == 0 &&
+                          (uint64_t{number} + 1) * ring_bytes <= data.rows;
+    return is_there ? head_in(tables[index_of(head_table)], number) : nullptr;
+  }
+
+  format::ProfbufHead* head_in(const CheckedTable& table, uint32_t number) {
     const format::RowPlace at = format::place_of_row(table.first_rows, number);
     const uint64_t chunk_offset = table.offset[at.chunk];
     const uint64_t in_chunk = at.row_in_chunk * table.row_bytes;
@@ -648,17 +665,22 @@ std::vector<LabelCopy> Dump::labels(uint32_t set) const {
 }
 
 std::optional<ProfbufView> Dump::profbuf(uint32_t number) const {
-  // The data table counts in bytes; a chunk holds whole profbufs.
   const uint64_t bytes = uint64_t{state_->profbuf_words} * sizeof(uint64_t);
-  const CheckedTable& data = state_->tables[index_of(TableId::kProfbufData)];
-  if (bytes == 0 || number >= rows(TableId::kProfbufs) || data.first_rows % bytes != 0 ||
-      (uint64_t{number} + 1) * bytes > data.rows)
-    return std::nullopt;
+  format::ProfbufHead* head =
+      state_->ring_head(TableId::kProfbufs, TableId::kProfbufData, number, bytes);
+  if (head == nullptr) return std::nullopt;
   const auto* words =
       state_->row<std::atomic<uint64_t>>(TableId::kProfbufData, uint64_t{number} * bytes);
-  format::ProfbufHead* head = state_->profbuf_head(number);
-  if (head == nullptr) return std::nullopt;
   return ProfbufView{head, words, state_->profbuf_words};
+}
+
+std::optional<TraceRingView> Dump::trace_ring(uint32_t number) const {
+  const uint64_t bytes = state_->trace_ring_bytes;
+  format::ProfbufHead* head =
+      state_->ring_head(TableId::kTraceRings, TableId::kTraceData, number, bytes);
+  if (head == nullptr) return std::nullopt;
+  return TraceRingView{head, state_->row<uint8_t>(TableId::kTraceData, uint64_t{number} * bytes),
+                       bytes};
 }
 
 std::string Dump::text(uint32_t first, uint32_t bytes) const {

@@ -31,6 +31,7 @@
 #include "format/profbuf.h"
 #include "format/stack_table.h"
 #include "format/thread_table.h"
+#include "format/trace_ring.h"
 
 namespace mprof::dumper {
 
@@ -38,7 +39,7 @@ struct DumpError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// kWrite: for the control words and the profbufs' `released`. A file that may only be read is
+// kWrite: for the control words and the rings' `released`. A file that may only be read is
 // opened all the same; writable() then says no.
 enum class Access { kRead, kWrite };
 
@@ -123,6 +124,13 @@ struct ProfbufView {
   uint64_t word_count = 0;
 };
 
+// A trace ring, in the same way.
+struct TraceRingView {
+  format::ProfbufHead* head = nullptr;
+  const uint8_t* bytes = nullptr;
+  uint64_t byte_count = 0;
+};
+
 class Dump;
 // Whether a setting had other values than the one that the header has.
 [[nodiscard]] bool was_changed(const Dump& dump, format::ChangedSetting setting);
@@ -180,6 +188,7 @@ class Dump {
   [[nodiscard]] StackCopy stack(uint32_t leaf) const;
   [[nodiscard]] std::vector<LabelCopy> labels(uint32_t set) const;
   [[nodiscard]] std::optional<ProfbufView> profbuf(uint32_t row) const;
+  [[nodiscard]] std::optional<TraceRingView> trace_ring(uint32_t row) const;
   // The bytes of a string; cut where the table ends.
   [[nodiscard]] std::string text(uint32_t first, uint32_t bytes) const;
   // The row's own memory, nullptr if it is not there. For fields that are read once.

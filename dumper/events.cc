@@ -1,14 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dumper/events.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <utility>
 
 #include "format/profbuf_reader.h"
@@ -29,27 +24,13 @@ bool is_record(RecordWord head) {
          head.words == format::expected_words(head.kind, head.flags);
 }
 
-class File {
- public:
-  explicit File(int fd) : fd_(fd) {}
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
-  ~File() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  [[nodiscard]] int fd() const { return fd_; }
-
- private:
-  int fd_;
-};
-
-void read_frames(const std::string& path, int fd, const JournalHeader& header, EventParser& parser,
+void read_frames(const JournalFile& file, const JournalHeader& header, EventParser& parser,
                  StreamHealth& found) {
-  JournalReader reader(fd, path, header);
+  JournalReader reader(file.fd(), file.path(), header);
   JournalFrame frame;
   while (reader.next(frame)) {
     for (const ProfbufSpan& span : frame.spans) parser.feed(span);
-    found.journal_complete = frame.complete;
+    found.journal_complete = (frame.flags & kFrameComplete) != 0;
   }
   found.damaged_journal_bytes = reader.damaged_bytes();
   found.torn_journal_bytes = reader.tail_bytes();
@@ -57,21 +38,14 @@ void read_frames(const std::string& path, int fd, const JournalHeader& header, E
 }
 
 void read_journal(const Dump& dump, EventParser& parser, StreamHealth& found) {
-  const std::string path = journal_path_of(dump.path());
-  const File file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  if (file.fd() < 0 && errno == ENOENT) return;
-  struct stat status {};
-  if (file.fd() < 0) {
-    found.journal_trouble = fmt::format("{}: cannot be opened: {}", path, std::strerror(errno));
-  } else if (::fstat(file.fd(), &status) != 0 || !S_ISREG(status.st_mode)) {
-    found.journal_trouble = fmt::format("{}: is not a regular file", path);
-  } else {
-    try {
-      found.journal = path;
-      read_frames(path, file.fd(), journal_header_of(dump.header()), parser, found);
-    } catch (const JournalError& error) {
-      found.journal_trouble = error.what();
-    }
+  const JournalFile file(dump.path(), JournalKind::kEvents);
+  found.journal_trouble = file.trouble();
+  if (!file.usable()) return;
+  found.journal = file.path();
+  try {
+    read_frames(file, journal_header_of(dump.header()), parser, found);
+  } catch (const JournalError& error) {
+    found.journal_trouble = error.what();
   }
 }
 

@@ -22,6 +22,8 @@ namespace {
 constexpr size_t kSpanHeadWords = sizeof(SpanHead) / sizeof(uint64_t);
 constexpr size_t kFrameIntroWords = 3;  // clock point, number of spans
 constexpr size_t kMaxRawWords = kMaxRawBytes / sizeof(uint64_t);
+// A trace ring may be full again after some milliseconds: its bytes are given back frame by frame.
+constexpr size_t kMaxTraceWords = (2u << 20) / sizeof(uint64_t);
 // Bytes that the search behind damage may look at more than once. A hostile file can be full of
 // frame heads that each claim the whole rest of it.
 constexpr uint64_t kSearchBudgetBytes = uint64_t{256} << 20;
@@ -33,6 +35,20 @@ uint32_t crc_of(const void* bytes, size_t count) {
 
 uint32_t crc_of_head(const FrameHead& head) {
   return crc_of(&head.payload_crc, sizeof head - offsetof(FrameHead, payload_crc));
+}
+
+uint32_t crc_of_mark(const KeptMark& mark) { return crc_of(&mark, offsetof(KeptMark, crc)); }
+
+uint64_t units_of_word(JournalKind kind) {
+  return kind == JournalKind::kTrace ? sizeof(uint64_t) : 1;
+}
+
+size_t words_for(uint64_t units, JournalKind kind) {
+  return units / units_of_word(kind) + (units % units_of_word(kind) != 0 ? 1 : 0);
+}
+
+uint32_t first_frame_of(JournalKind kind) {
+  return sizeof(JournalHeader) + (kind == JournalKind::kTrace ? sizeof(KeptMark) : 0);
 }
 
 std::string errno_text(int error) { return std::strerror(error); }
@@ -67,37 +83,42 @@ size_t pread_fully(int fd, uint64_t offset, void* out, size_t bytes) {
 
 }  // namespace
 
-std::string journal_path_of(const std::string& dump_path) { return dump_path + ".journal"; }
+std::string journal_path_of(const std::string& dump_path, JournalKind kind) {
+  return dump_path + (kind == JournalKind::kTrace ? ".trace" : ".journal");
+}
 
-JournalHeader journal_header_of(const format::DumpHeader& dump) {
+JournalHeader journal_header_of(const format::DumpHeader& dump, JournalKind kind) {
   JournalHeader header{};
   header.magic = kJournalMagic;
   header.version = kJournalVersion;
-  header.header_bytes = sizeof header;
+  header.header_bytes = first_frame_of(kind);
   header.generation = dump.generation;
   header.start_time_clock_ticks = dump.start_time_clock_ticks;
   header.pid = dump.pid;
-  header.profbuf_words = dump.profbuf_words;
+  header.ring_units = kind == JournalKind::kTrace ? dump.trace_ring_bytes : dump.profbuf_words;
+  header.kind = kind;
   header.crc = crc_of(&header, offsetof(JournalHeader, crc));
   return header;
 }
 
-FrameBuilder::FrameBuilder(format::ClockPoint clock) : raw_{clock.ticks, clock.monotonic_ns, 0} {}
+FrameBuilder::FrameBuilder(format::ClockPoint clock, JournalKind kind)
+    : kind_(kind), raw_{clock.ticks, clock.monotonic_ns, 0} {}
 
-size_t FrameBuilder::room_words() const {
+size_t FrameBuilder::room() const {
+  const size_t most = kind_ == JournalKind::kTrace ? kMaxTraceWords : kMaxRawWords;
   const size_t used = raw_.size() + kSpanHeadWords;
-  return used >= kMaxRawWords ? 0 : kMaxRawWords - used;
+  return used >= most ? 0 : (most - used) * units_of_word(kind_);
 }
 
 std::span<uint64_t> FrameBuilder::add(const SpanHead& head) {
   const size_t begin = raw_.size();
-  raw_.resize(begin + kSpanHeadWords + (head.to - head.from));
+  raw_.resize(begin + kSpanHeadWords + words_for(head.to - head.from, kind_));
   std::memcpy(&raw_[begin], &head, sizeof head);
   ++raw_[2];
   return std::span(raw_).subspan(begin + kSpanHeadWords);
 }
 
-bool parse_raw_frame(std::span<const uint64_t> raw, JournalFrame& frame) {
+bool parse_raw_frame(std::span<const uint64_t> raw, JournalKind kind, JournalFrame& frame) {
   frame.spans.clear();
   if (raw.size() < kFrameIntroWords) return false;
   frame.clock = {raw[0], raw[1]};
@@ -110,7 +131,7 @@ bool parse_raw_frame(std::span<const uint64_t> raw, JournalFrame& frame) {
     if (raw.size() < kSpanHeadWords) return false;
     std::memcpy(&span.head, raw.data(), sizeof span.head);
     raw = raw.subspan(kSpanHeadWords);
-    const uint64_t words = span.head.to - span.head.from;
+    const size_t words = words_for(span.head.to - span.head.from, kind);
     if (words > raw.size()) return false;
     span.words = raw.first(words);
     raw = raw.subspan(words);
@@ -119,9 +140,30 @@ bool parse_raw_frame(std::span<const uint64_t> raw, JournalFrame& frame) {
   return raw.empty();
 }
 
+JournalFile::JournalFile(const std::string& dump_path, JournalKind kind)
+    : path_(journal_path_of(dump_path, kind)),
+      fd_(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
+  struct stat status {};
+  if (fd_ < 0 && errno != ENOENT)
+    trouble_ = fmt::format("{}: cannot be opened: {}", path_, errno_text(errno));
+  else if (fd_ >= 0 && (::fstat(fd_, &status) != 0 || !S_ISREG(status.st_mode)))
+    trouble_ = fmt::format("{}: is not a regular file", path_);
+  disk_bytes_ = static_cast<uint64_t>(status.st_blocks) * 512;
+}
+
+JournalFile::~JournalFile() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
 JournalReader::JournalReader(int fd, std::string path, const JournalHeader& expected)
     : fd_(fd),
       path_(std::move(path)),
+      kind_(expected.kind),
+      first_frame_(expected.header_bytes),
+      kept_{first_frame_, 0, 0, 0},
+      bytes_at_the_start_(UINT64_MAX),
+      offset_(first_frame_),
+      end_of_last_frame_(first_frame_),
       search_budget_bytes_(kSearchBudgetBytes),
       decompressor_(nullptr) {
   JournalHeader found{};
@@ -132,7 +174,22 @@ JournalReader::JournalReader(int fd, std::string path, const JournalHeader& expe
   if (!same_dump(found, expected))
     throw JournalError(
         fmt::format("{}: not the journal of this dump: {}", path_, why_not(found, expected)));
+  find_kept();
+  bytes_at_the_start_ = file_bytes();
   decompressor_ = ZSTD_createDCtx();
+}
+
+// While it is read, a trace may lose more of its oldest frames. A mark that is damaged is not
+// believed: then the frames are searched for.
+void JournalReader::find_kept() {
+  if (kind_ != JournalKind::kTrace) return;
+  KeptMark mark{};
+  const bool read = read_at(sizeof(JournalHeader), &mark, sizeof mark) == sizeof mark;
+  if (!read || mark.crc != crc_of_mark(mark) || mark.offset <= offset_) return;
+  kept_ = mark;
+  offset_ = mark.offset;
+  end_of_last_frame_ = mark.offset;
+  next_sequence_ = mark.sequence;
 }
 
 JournalReader::~JournalReader() { ZSTD_freeDCtx(decompressor_); }
@@ -143,16 +200,23 @@ size_t JournalReader::read_at(uint64_t offset, void* out, size_t bytes) const {
 
 uint64_t JournalReader::file_bytes() const {
   struct stat status {};
-  return ::fstat(fd_, &status) == 0 ? static_cast<uint64_t>(status.st_size) : 0;
+  if (::fstat(fd_, &status) != 0) return 0;
+  return std::min(static_cast<uint64_t>(status.st_size), bytes_at_the_start_);
 }
 
 bool JournalReader::next(JournalFrame& frame) {
-  const uint64_t begin = offset_;
+  uint64_t begin = offset_;
   for (;;) {
     if (read_frame_at(offset_, frame) == Verdict::kWhole) {
       damaged_bytes_ += offset_ - begin;
       offset_ = end_of_last_frame_;
       return true;
+    }
+    const uint64_t kept_before = kept_.offset;
+    find_kept();
+    if (kept_.offset != kept_before) {
+      begin = offset_;
+      continue;
     }
     offset_ = search_budget_bytes_ == 0 ? file_bytes() : find_magic(offset_ + 1);
     if (offset_ >= file_bytes()) break;
@@ -190,10 +254,11 @@ JournalReader::Verdict JournalReader::reject(uint64_t looked_at_bytes) {
 JournalReader::Verdict JournalReader::read_frame_at(uint64_t offset, JournalFrame& frame) {
   FrameHead head;
   if (!read_head_at(offset, head)) return reject(kSearchBlockBytes);
-  if (!load_payload(offset + sizeof head, head) || !parse_raw_frame(raw_, frame))
+  if (!load_payload(offset + sizeof head, head) || !parse_raw_frame(raw_, kind_, frame))
     return reject(kSearchBlockBytes + head.stored_bytes);
   frame.sequence = head.sequence;
-  frame.complete = (head.flags & kFrameComplete) != 0;
+  frame.file_offset = offset;
+  frame.flags = head.flags;
   missing_frames_ += head.sequence - next_sequence_;
   next_sequence_ = head.sequence + 1;
   end_of_last_frame_ = offset + sizeof head + head.stored_bytes;
@@ -215,11 +280,11 @@ uint64_t JournalReader::find_magic(uint64_t offset) const {
 }
 
 JournalWriter::JournalWriter(const std::string& path, const JournalHeader& header)
-    : path_(path), compressor_(nullptr) {
+    : path_(path), header_(header), kept_{header.header_bytes, 0, 0, 0}, compressor_(nullptr) {
   try {
     open_file();
     lock();
-    recover(header);
+    recover();
   } catch (...) {
     if (fd_ >= 0) ::close(fd_);
     throw;
@@ -251,41 +316,84 @@ void JournalWriter::lock() {
   throw JournalError(fmt::format("{}: cannot be locked: {}", path_, errno_text(errno)));
 }
 
-void JournalWriter::recover(const JournalHeader& header) {
+void JournalWriter::recover() {
   JournalHeader found{};
   const size_t bytes = pread_fully(fd_, 0, &found, sizeof found);
-  if (bytes < sizeof found && std::memcmp(&found, &header, bytes) == 0) {
-    write_header(header);  // new, or cut inside its header
+  struct stat status {};
+  if (::fstat(fd_, &status) != 0)
+    throw JournalError(fmt::format("{}: {}", path_, errno_text(errno)));
+  const auto file_bytes = static_cast<uint64_t>(status.st_size);
+  if (file_bytes < header_.header_bytes && std::memcmp(&found, &header_, bytes) == 0) {
+    write_header();  // new, or cut inside its header
     return;
   }
   if (bytes < sizeof found)
     throw JournalError(fmt::format("{}: is not a journal of mprof; left alone", path_));
-  JournalReader reader(fd_, path_, header);
+  JournalReader reader(fd_, path_, header_);
+  kept_ = {header_.header_bytes + reader.dropped_bytes(), reader.dropped_frames(), 0, 0};
   std::map<uint32_t, uint64_t> positions;
   JournalFrame frame;
   while (reader.next(frame)) {
     for (const ProfbufSpan& span : frame.spans) positions[span.head.row] = span.head.to;
-    was_complete_ = frame.complete;
+    was_complete_ = (frame.flags & kFrameComplete) != 0;
+    if ((frame.flags & kFrameSegment) != 0)
+      segments_.push_back({frame.file_offset, frame.sequence, 0, 0});
   }
   for (const auto& [row, position] : positions) resume_.push_back({row, position});
   end_ = reader.end_of_last_frame();
   sequence_ = reader.next_sequence();
-  struct stat status {};
-  if (::fstat(fd_, &status) == 0 && static_cast<uint64_t>(status.st_size) > end_)
-    truncated_bytes_ = static_cast<uint64_t>(status.st_size) - end_;
+  if (file_bytes > end_) truncated_bytes_ = file_bytes - end_;
   if (truncated_bytes_ != 0 && ::ftruncate(fd_, static_cast<off_t>(end_)) != 0)
     throw JournalError(fmt::format("{}: cannot be truncated: {}", path_, errno_text(errno)));
+  // The drainer before may have died between marking and giving back.
+  if (dropped_bytes() != 0) (void)punch(header_.header_bytes, kept_.offset);
 }
 
-void JournalWriter::write_header(const JournalHeader& header) {
-  std::vector<char> bytes(sizeof header);
-  std::memcpy(bytes.data(), &header, sizeof header);
+void JournalWriter::write_header() {
+  std::vector<char> bytes(header_.header_bytes);
+  std::memcpy(bytes.data(), &header_, sizeof header_);
   const int error = write_at_end(bytes);
   if (error != 0)
     throw JournalError(fmt::format("{}: cannot be written: {}", path_, errno_text(error)));
 }
 
-int JournalWriter::append(const FrameBuilder& builder, bool complete) {
+int JournalWriter::write_mark(KeptMark mark) {
+  mark.crc = crc_of_mark(mark);
+  for (;;) {
+    const ssize_t n = ::pwrite(fd_, &mark, sizeof mark, sizeof(JournalHeader));
+    if (n == sizeof mark) return 0;
+    if (n >= 0 || errno != EINTR) return n >= 0 ? ENOSPC : errno;
+  }
+}
+
+int JournalWriter::punch(uint64_t from, uint64_t to) const {
+  const int how = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  const auto bytes = static_cast<off_t>(to - from);
+  return ::fallocate(fd_, how, static_cast<off_t>(from), bytes) == 0 ? 0 : errno;
+}
+
+// Behind the end of the file there is nothing that it could take.
+bool JournalWriter::can_drop() const {
+  constexpr uint64_t kPage = format::kPageBytes;
+  const uint64_t behind = (end_ / kPage + 2) * kPage;
+  return punch(behind, behind + kPage) == 0;
+}
+
+// First the mark, then the hole: a reader never takes one for damage.
+int JournalWriter::keep_newest(uint64_t bytes) {
+  if (kept_bytes() <= bytes) return 0;
+  auto first = segments_.begin();
+  while (first != segments_.end() && first + 1 != segments_.end() && end_ - first->offset > bytes)
+    ++first;
+  if (first == segments_.end() || first->offset == kept_.offset) return 0;
+  const int error = write_mark(*first);
+  if (error != 0) return error;
+  kept_ = *first;
+  segments_.erase(segments_.begin(), first);
+  return punch(header_.header_bytes, kept_.offset);
+}
+
+int JournalWriter::append(const FrameBuilder& builder, uint32_t flags) {
   const std::span<const uint64_t> raw = builder.raw();
   buffer_.resize(sizeof(FrameHead) + ZSTD_compressBound(raw.size_bytes()));
   const size_t stored =
@@ -295,7 +403,7 @@ int JournalWriter::append(const FrameBuilder& builder, bool complete) {
   buffer_.resize(sizeof(FrameHead) + stored);
   FrameHead head{};
   head.magic = kFrameMagic;
-  head.flags = complete ? kFrameComplete : 0;
+  head.flags = flags | (begins_segment_ ? kFrameSegment : 0);
   head.sequence = sequence_;
   head.stored_bytes = static_cast<uint32_t>(stored);
   head.raw_bytes = static_cast<uint32_t>(raw.size_bytes());
@@ -304,8 +412,11 @@ int JournalWriter::append(const FrameBuilder& builder, bool complete) {
   head.head_crc = crc_of_head(head);
   std::memcpy(buffer_.data(), &head, sizeof head);
   const int error = write_at_end(buffer_);
-  if (error == 0) ++sequence_;
-  return error;
+  if (error != 0) return error;
+  if (begins_segment_) segments_.push_back({head.file_offset, sequence_, 0, 0});
+  begins_segment_ = false;
+  ++sequence_;
+  return 0;
 }
 
 int JournalWriter::write_at_end(const std::vector<char>& bytes) {

@@ -123,7 +123,8 @@ class SnapshotWriter {
     return table == TableId::kBuckets || table == TableId::kCounts;
   }
   static bool is_of_events(TableId table) {
-    return table == TableId::kProfbufs || table == TableId::kProfbufData;
+    return table == TableId::kProfbufs || table == TableId::kProfbufData ||
+           table == TableId::kTraceRings || table == TableId::kTraceData;
   }
 
   // Notes in the copied header what of a table is there, chunk by chunk, and has it copied.

@@ -14,7 +14,7 @@
 //   kRun: runnable -> running on `core`, which nobody has by then
 //   kPreempt, kYield: running -> runnable. kBlock, kCallBlock: running -> waiting
 //   kWake, kCallReturn: waiting -> runnable. kExit: running -> gone
-//   All other kinds but kHeap, kCpu, kLost: the thread is running and stays so.
+//   All other kinds but kCoreBegin, kHeap, kCpu, kLost: the thread is running and stays so.
 // End       No thread runs when the steps end, and every open region, trim and growth is closed.
 #pragma once
 
@@ -28,29 +28,30 @@
 namespace mprof::dumper {
 
 enum class StepKind {
-  kThread,       // appears; made by `other` at `stack`, 0: it was there before
-  kCoreBegin,    // `core` is seen for the first time, with `thread` on it
-  kRun,          // gets `core`
-  kPreempt,      // loses its core to another thread, or is found on another core
-  kYield,        // gives it up, by sched_yield() or at the end of the trace
-  kBlock,        // begins to wait: `wait`, for `object`
-  kWake,         // may go on; woken by `other` at `stack`, which is running on `core`
-  kCall,         // enters `call`
-  kCallBlock,    // and is long in there: `core` is free from now on. Has the time of its kCall
-  kCallReturn,   // a call that was long is over, on `core`; kRun follows
-  kCallEnd,      // one that was short is over
-  kExit,         // ends
-  kHeap,         // value: live bytes; second: bytes that the heap has from the system
-  kGrowBegin,    // the heap gets `value` bytes from the system
-  kGrowEnd,      //
-  kTrimBegin,    // gives `value` bytes back
-  kTrimEnd,      //
-  kCpu,          // a CPU sample of `thread` at `stack`, on `core`; it may be anywhere in its story
-  kLabels,       // value: label set + 1, 0: none
-  kTaskBegin,    // value: task, second: its parent or 0, `text`: name
-  kTaskEnd,      // value: task
+  kThread,      // appears; made by `other` at `stack`, which runs on `core`; 0: it was there before
+  kCoreBegin,   // `core` is seen for the first time; kRun or kCallReturn of `thread` there follows
+  kRun,         // gets `core`
+  kPreempt,     // loses its core to another thread, or is found on another core
+  kYield,       // gives it up, by sched_yield() or at the end of the trace
+  kBlock,       // begins to wait: `wait`, for `object`
+  kWake,        // may go on; woken by `other` at `stack`, which is running on `core`
+  kCall,        // enters `call`
+  kCallBlock,   // and is long in there: `core` is free from now on. Has the time of its kCall
+  kCallReturn,  // a call that was long is over, on `core`; kRun follows
+  kCallEnd,     // one that was short is over
+  kExit,        // ends
+  kHeap,        // value: live bytes; second: bytes that the heap has from the system
+  kGrowBegin,   // the heap gets `value` bytes from the system
+  kGrowEnd,     //
+  kTrimBegin,   // gives `value` bytes back
+  kTrimEnd,     //
+  kCpu,         // a CPU sample of `thread` at `stack`, on `core`; later than its kThread, and else
+                // anywhere in its story, or a nanosecond after it
+  kLabels,      // value: label set + 1, 0: none
+  kTaskBegin,   // value: task, second: its parent or 0, `text`: name
+  kTaskEnd,     // value: task; it may have begun before the steps do
   kRegionBegin,  // value: task or 0, `text`: name; regions of a thread nest
-  kRegionEnd,    // the innermost one that is open
+  kRegionEnd,    // the innermost one that is open, with its task and name
   kLog,          // value: task or 0, `text`: category, `message`
   kLost,         // value: so many records of `thread` were dropped here, or before
   kStart,        // recording begins (again)

@@ -215,6 +215,7 @@ class Event:
     def __init__(self, track, ns, name, category, notes, stack, flows):
         self.track, self.ns, self.name, self.category = track, ns, name, category
         self.notes, self.stack, self.flows = notes, stack, flows
+        self.is_outermost = True  # of its name, on its track
         self.end_ns = None
         self.value = None
 
@@ -295,6 +296,7 @@ class Trace:
         require((kind == COUNTER) == ("counter_value" in data), f"a value without counter: {data}")
         event = self._make(data, track, ns)
         if kind == SLICE_BEGIN:
+            event.is_outermost = all(outer.name != event.name for outer in track.open)
             track.open.append(event)
         elif kind == SLICE_END:
             require(track.open, f"track {track.name}: an end without begin")
@@ -422,7 +424,8 @@ def overview(trace):
     instants = defaultdict(int)
     for event in trace.instants:
         instants[event.category] += 1
-    of = lambda category: [piece for piece in trace.slices if piece.category == category]
+    outermost = [piece for piece in trace.slices if piece.is_outermost]
+    of = lambda category: [piece for piece in outermost if piece.category == category]
     return {
         "threads": [times_of(trace, thread) for thread in trace.threads()],
         "regions": by(lambda piece: piece.name, of("region")),

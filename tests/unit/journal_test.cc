@@ -74,7 +74,8 @@ std::vector<uint64_t> some_words(uint64_t seed, size_t count) {
 void write_three_frames(const std::string& path) {
   JournalWriter writer(path, header_for_test());
   for (uint64_t i = 0; i < 3; ++i)
-    REQUIRE(writer.append(frame_of(1, 50 * i, some_words(i, 50)), i == 2) == 0);
+    REQUIRE(writer.append(frame_of(1, 50 * i, some_words(i, 50)),
+                          i == 2 ? dumper::kFrameComplete : 0) == 0);
 }
 
 struct ReadBack {
@@ -98,7 +99,7 @@ ReadBack read_back(int fd) {
         ++result.wrong;
       result.froms.push_back(span.head.from);
     }
-    result.complete = frame.complete;
+    result.complete = (frame.flags & dumper::kFrameComplete) != 0;
   }
   result.damaged = reader.damaged_bytes();
   result.tail = reader.tail_bytes();
@@ -183,7 +184,7 @@ TEST_CASE("journal: cut at every byte, it is readable up to the last whole frame
     JournalWriter writer(path, header_for_test());
     ends.push_back(writer.file_bytes());
     for (uint64_t i = 0; i < 3; ++i) {
-      REQUIRE(writer.append(frame_of(1, 50 * i, some_words(i, 50)), false) == 0);
+      REQUIRE(writer.append(frame_of(1, 50 * i, some_words(i, 50)), 0) == 0);
       ends.push_back(writer.file_bytes());
     }
   }
@@ -215,7 +216,7 @@ TEST_CASE("journal: the writer goes on after a cut at any byte") {
       JournalWriter writer(path, header_for_test());
       if (!writer.resume().empty()) position = writer.resume()[0].position;
       for (; position < 150; position += 50)
-        REQUIRE(writer.append(frame_of(1, position, some_words(position / 50, 50)), false) == 0);
+        REQUIRE(writer.append(frame_of(1, position, some_words(position / 50, 50)), 0) == 0);
     }
     const MemoryFile file(read_file(path));
     const ReadBack result = read_back(file.fd());
@@ -339,7 +340,7 @@ TEST_CASE("journal: a frame that does not fit on the disk is taken back") {
   const TempDir dir;
   const std::string path = dir / "x.journal";
   JournalWriter writer(path, header_for_test());
-  REQUIRE(writer.append(frame_of(1, 0, some_words(0, 50)), false) == 0);
+  REQUIRE(writer.append(frame_of(1, 0, some_words(0, 50)), 0) == 0);
   const uint64_t bytes = writer.file_bytes();
   ::signal(SIGXFSZ, SIG_IGN);
   rlimit old{};
@@ -347,11 +348,11 @@ TEST_CASE("journal: a frame that does not fit on the disk is taken back") {
   rlimit tight = old;
   tight.rlim_cur = bytes + 30;
   ::setrlimit(RLIMIT_FSIZE, &tight);
-  const int error = writer.append(frame_of(1, 50, some_words(1, 50)), false);
+  const int error = writer.append(frame_of(1, 50, some_words(1, 50)), 0);
   ::setrlimit(RLIMIT_FSIZE, &old);
   CHECK(error == EFBIG);
   CHECK(read_file(path).size() == bytes);
-  CHECK(writer.append(frame_of(1, 50, some_words(1, 50)), false) == 0);
+  CHECK(writer.append(frame_of(1, 50, some_words(1, 50)), 0) == 0);
   const MemoryFile file(read_file(path));
   CHECK(read_back(file.fd()).froms == std::vector<uint64_t>{0, 50});
 }

@@ -11,7 +11,6 @@
 #include "dumper/trace/report_summary.h"
 #include "dumper/trace/summary.h"
 #include "tests/unit/catch.h"
-#include "tests/unit/random_steps.h"
 #include "tests/unit/small_dump.h"
 #include "tests/unit/trace_steps.h"
 
@@ -112,10 +111,10 @@ void check_same_times(const Json& trace, const Json& summary) {
 
 TEST_CASE("perfetto: any story makes a trace that keeps the rules and has the summary's times") {
   TraceDump dump;
-  for (uint64_t seed = 1; seed <= 12; ++seed) {
+  for (uint32_t seed = 1; seed <= 12; ++seed) {
     INFO("seed " << seed);
     BothForms forms(dump);
-    testing::RandomSteps(forms, seed).run();
+    testing::tell_random_trace(seed, forms);
     const Json trace = forms.trace.judged();
     CHECK(trace["arrows"] != 0);
     check_same_times(trace, forms.summed());

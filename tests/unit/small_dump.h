@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A dump as small as the reader accepts it, with profbufs and buckets that a test fills the way
-// libmprof.so does: each sample goes into its bucket and into a profbuf.
+// libmprof.so does: each sample goes into its bucket and into a profbuf. With trace rings if
+// wanted.
 #pragma once
 
 #include <fcntl.h>
@@ -20,6 +21,7 @@
 #include "format/profbuf.h"
 #include "format/profbuf_writer.h"
 #include "format/thread_table.h"
+#include "format/trace_writer.h"
 #include "format/weights.h"
 
 namespace mprof::testing {
@@ -49,12 +51,14 @@ class SmallDump {
   static constexpr uint32_t kBuckets = 64;
   static constexpr uint32_t kCounts = 16;
   static constexpr uint32_t kThreads = 8;
+  static constexpr uint32_t kTraceRings = 8;
   static constexpr uint64_t kStartTicks = 1'000'000'000;  // ticks are nanoseconds
   static constexpr uint64_t kStartRealtimeNs = 1'700'000'000'000'000'000;
 
-  // `pid` 0: a target that has ended.
-  SmallDump(std::string path, uint32_t profbuf_words, uint32_t pid = 0)
-      : path_(std::move(path)), words_(profbuf_words) {
+  // `pid` 0: a target that has ended. Without `trace_ring_bytes` nothing was ever traced.
+  SmallDump(std::string path, uint32_t profbuf_words, uint32_t pid = 0,
+            uint32_t trace_ring_bytes = 0)
+      : path_(std::move(path)), words_(profbuf_words), trace_ring_bytes_(trace_ring_bytes) {
     const int fd = ::open(path_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0 || ::ftruncate(fd, static_cast<off_t>(bytes())) != 0)
       throw std::runtime_error("cannot make " + path_);
@@ -65,6 +69,8 @@ class SmallDump {
     for (uint32_t row = 0; row < kProfbufs; ++row)
       writers_.emplace_back(head(row), data(row), words_);
     for (uint32_t row = 0; row < kProfbufs; ++row) writers_[row].set_thread(row);
+    for (uint32_t row = 0; trace_ring_bytes_ != 0 && row < kTraceRings; ++row)
+      trace_writers_.emplace_back(trace_head(row), trace_data(row), trace_ring_bytes_, row);
   }
   SmallDump(const SmallDump&) = delete;
   SmallDump& operator=(const SmallDump&) = delete;
@@ -72,6 +78,7 @@ class SmallDump {
 
   [[nodiscard]] const std::string& path() const { return path_; }
   [[nodiscard]] std::string journal_path() const { return path_ + ".journal"; }
+  [[nodiscard]] std::string trace_path() const { return path_ + ".trace"; }
   [[nodiscard]] format::DumpHeader* header() {
     return std::launder(reinterpret_cast<format::DumpHeader*>(base_));
   }
@@ -91,6 +98,14 @@ class SmallDump {
     return reinterpret_cast<format::ThreadRow*>(base_ + kThreadsAt) + row;
   }
   [[nodiscard]] format::ProfbufWriter& writer(uint32_t row) { return writers_[row]; }
+  [[nodiscard]] format::ProfbufHead* trace_head(uint32_t row) {
+    return reinterpret_cast<format::ProfbufHead*>(base_ + trace_heads_at()) + row;
+  }
+  [[nodiscard]] uint8_t* trace_data(uint32_t row) {
+    return reinterpret_cast<uint8_t*>(base_ + trace_data_at()) + uint64_t{row} * trace_ring_bytes_;
+  }
+  // Of the thread of that row.
+  [[nodiscard]] format::TraceWriter& trace_writer(uint32_t row) { return trace_writers_[row]; }
 
   // One sample, in both books. True if its event was not dropped.
   bool alloc(uint32_t row, uint32_t bucket_row, uint64_t ticks, uint64_t size,
@@ -143,7 +158,14 @@ class SmallDump {
   [[nodiscard]] uint64_t data_bytes() const {
     return uint64_t{kProfbufs} * words_ * sizeof(uint64_t);
   }
-  [[nodiscard]] uint64_t bytes() const { return kDataAt + data_bytes(); }
+  [[nodiscard]] uint64_t trace_heads_at() const { return kDataAt + data_bytes(); }
+  [[nodiscard]] uint64_t trace_data_at() const {
+    return trace_heads_at() + kTraceRings * sizeof(format::ProfbufHead);
+  }
+  [[nodiscard]] uint64_t trace_data_bytes() const {
+    return uint64_t{kTraceRings} * trace_ring_bytes_;
+  }
+  [[nodiscard]] uint64_t bytes() const { return trace_data_at() + trace_data_bytes(); }
 
   void table(format::TableId id, uint32_t row_bytes, uint64_t rows, uint64_t offset) {
     format::TableDirectory& directory = header()->tables[static_cast<size_t>(id)];
@@ -171,6 +193,13 @@ class SmallDump {
     table(format::TableId::kCounts, sizeof(format::CountRow), kCounts, kCountsAt);
     table(format::TableId::kThreads, sizeof(format::ThreadRow), kThreads, kThreadsAt);
     table(format::TableId::kProfbufData, 1, data_bytes(), kDataAt);
+    h->trace_ring_bytes = trace_ring_bytes_;
+    if (trace_ring_bytes_ != 0) {
+      table(format::TableId::kTraceRings, sizeof(format::ProfbufHead), kTraceRings,
+            trace_heads_at());
+      table(format::TableId::kTraceData, 1, trace_data_bytes(), trace_data_at());
+      h->trace_sessions.store(1);
+    }
     for (uint32_t row = 0; row < kBuckets; ++row)
       bucket(row)->kind.store(static_cast<uint32_t>(format::BucketKind::kHeap));
     for (uint32_t row = 0; row < kCounts; ++row) {
@@ -182,8 +211,10 @@ class SmallDump {
 
   std::string path_;
   uint32_t words_;
+  uint32_t trace_ring_bytes_;
   char* base_ = nullptr;
   std::vector<format::ProfbufWriter> writers_;
+  std::vector<format::TraceWriter> trace_writers_;
 };
 
 }  // namespace mprof::testing

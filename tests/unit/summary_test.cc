@@ -6,7 +6,6 @@
 
 #include "dumper/trace/report_summary.h"
 #include "tests/unit/catch.h"
-#include "tests/unit/random_steps.h"
 #include "tests/unit/trace_steps.h"
 
 namespace mprof::dumper {
@@ -133,10 +132,10 @@ TEST_CASE("summary: a task has its own length and what threads did in its region
 }
 
 TEST_CASE("summary: the phases of each thread add up to its life, whatever it does") {
-  for (uint64_t seed = 1; seed <= 20; ++seed) {
+  for (uint32_t seed = 1; seed <= 20; ++seed) {
     INFO("seed " << seed);
     SummarySink sink(3);
-    testing::RandomSteps(sink, seed).run();
+    testing::tell_random_trace(seed, sink);
     for (const auto& [number, thread] : sink.summary().threads) {
       INFO("thread " << number);
       uint64_t sum_ns = 0;

@@ -5,9 +5,11 @@
 #include <deque>
 #include <string>
 
+#include "dumper/trace/model.h"
 #include "dumper/trace/names.h"
 #include "dumper/trace/step.h"
 #include "tests/unit/dump_image.h"
+#include "tests/unit/random_records.h"
 
 namespace mprof::testing {
 
@@ -106,5 +108,17 @@ class Story {
   uint64_t ns_ = 0;
   std::deque<Step> steps_;
 };
+
+// The steps of random records, which keep every rule.
+inline void tell_random_trace(uint32_t seed, dumper::StepSink& sink) {
+  test::RandomRecordOptions options;
+  options.seed = seed;
+  options.threads = 2 + seed % 9;
+  options.stacks = 7;
+  test::RecordList records(test::RandomRecords(options).make());
+  dumper::ModelOptions model;
+  model.text = [](uint64_t row) { return "name " + std::to_string(row % 5); };
+  dumper::tell_trace(records, sink, model);
+}
 
 }  // namespace mprof::testing
