@@ -24,6 +24,7 @@
 #include "preload/program_labels.h"
 #include "preload/range_table.h"
 #include "preload/real.h"
+#include "preload/real_calls.h"
 #include "preload/real_locks.h"
 #include "preload/rule_cache.h"
 #include "preload/sampler.h"
@@ -31,6 +32,7 @@
 #include "preload/snapshot.h"
 #include "preload/stacks.h"
 #include "preload/sys.h"
+#include "preload/trace.h"
 
 namespace mprof::preload {
 
@@ -149,6 +151,7 @@ void begin_cpu_profile() {
 bool start_recording() {
   resolve();
   resolve_locks();
+  resolve_calls();
   read_settings();
   if (!wanted()) return false;
   if (!modules_init()) return decline("needs glibc 2.35 or newer");
@@ -175,6 +178,7 @@ bool start_recording() {
   signals_init();
   signals_publish();
   begin_cpu_profile();
+  if (settings.trace) trace_set(true);
   return true;
 }
 
@@ -201,6 +205,7 @@ __attribute__((destructor)) void finish() {
 
 bool leave_parents_dump() {
   const ErrnoGuard keep_errno;
+  forget_trace();
   abandon_dump();
   forget_threads();
   forget_control();
@@ -228,7 +233,8 @@ bool start_if_new() {
   state.store(started ? State::kOn : State::kOff, std::memory_order_release);
   if (!started) return false;
   announce();
-  if (settings.drain) launch_drain(dump_path());
+  if (settings.drain || settings.trace)
+    launch_drain(dump_path(), settings.drain ? "MPROF_DRAIN=1" : "MPROF_TRACE=1");
   return true;
 }
 

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // api_micro: what each call of mprof.h costs, in nanoseconds of processor time, one line each. Run
 // it with the library and without; docs/api.md has the results.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -85,6 +88,23 @@ void measure_rest() {
   });
 }
 
+// The same with and without a trace that is on: MPROF_TRACE=1.
+void measure_trace() {
+  measure("task_begin and task_end",
+          [](unsigned) { mprof_task_end(mprof_task_begin("request", 0)); });
+  measure("region_begin and region_end",
+          [](unsigned) { mprof_region_end(mprof_region_begin(0, "parse")); });
+  measure("log of 20 bytes", [](unsigned) { mprof_log(0, "cache", "not in there, nobody"); });
+  const int null = open("/dev/null", O_WRONLY);
+  measure("write of 0 bytes to /dev/null", [&](unsigned) {
+    if (write(null, "", 0) != 0) abort();
+  });
+  measure("close of no descriptor", [](unsigned) {
+    if (close(-1) != -1) abort();
+  });
+  close(null);
+}
+
 }  // namespace
 }  // namespace mprof::bench
 
@@ -92,4 +112,5 @@ int main() {
   mprof::bench::measure_labels();
   mprof::bench::measure_storm();
   mprof::bench::measure_rest();
+  mprof::bench::measure_trace();
 }
