@@ -21,7 +21,7 @@ WAKE_UPS = [
 
 class Trace(harness.Case):
     def record(self, env=ENV):
-        program = harness.target("trace_truth")
+        program = harness.target("trace_waits")
         run = self.run_under(program, rate=4096, env=env)
         self.assertEqual((run.returncode, run.stdout, run.stderr), (0, "done\n", ""), run)
         path = self.only_dump()
@@ -151,7 +151,7 @@ class Trace(harness.Case):
 
 
     def test_no_trace_no_ring(self):
-        self.run_under(harness.target("trace_truth"), env={"MPROF_TRACE": "0"})
+        self.run_under(harness.target("trace_waits"), env={"MPROF_TRACE": "0"})
         dump = trace_rings.Dump(self.only_dump())
         self.assertEqual([dump.used(table) for table in ("TraceRings", "TraceData")], [0, 0])
 
