@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dumper/trace/perfetto.h"
 
-#include <utility>
-
 namespace mprof::dumper {
 namespace {
 
 constexpr const char* kLaneNames[] = {"state",      "system calls", "regions", "labels",
                                       "heap grows", "heap trims",   "wakes",   "CPU samples",
                                       "logs",       "losses"};
-// So many names of locks are kept.
-constexpr size_t kMostObjects = size_t{1} << 16;
+
+constexpr uint64_t kLateSampleNs = 1;
 
 uint32_t identity_of(const Dump& dump) {
   constexpr uint64_t kMost = (1u << 20) - 1;
@@ -19,10 +17,10 @@ uint32_t identity_of(const Dump& dump) {
 
 }  // namespace
 
-PerfettoSink::PerfettoSink(const Dump& dump, TraceNames& names, std::ostream& out)
+PerfettoSink::PerfettoSink(const Dump& dump, TraceNames& names, TraceFile& file)
     : dump_(dump),
       names_(names),
-      writer_(out, identity_of(dump), names),
+      writer_(file, identity_of(dump), names),
       start_ns_(dump.header().clock_first.monotonic_ns) {
   static_assert(sizeof kLaneNames / sizeof *kLaneNames == kLanes);
   writer_.begin(start_ns_, dump.header().realtime_start_ns);
@@ -55,13 +53,6 @@ uint32_t PerfettoSink::tid_of(uint32_t thread) const {
   return found == threads_.end() ? 0 : found->second.tid;
 }
 
-const std::string& PerfettoSink::object_name(uint64_t address) {
-  if (objects_.size() >= kMostObjects) objects_.clear();
-  const auto [found, is_new] = objects_.try_emplace(address);
-  if (is_new) found->second = names_.object(address);
-  return found->second;
-}
-
 // ---- slices
 
 PerfettoWriter::Event PerfettoSink::instant(uint32_t thread, Lane which, uint64_t ns) {
@@ -84,7 +75,14 @@ void PerfettoSink::end_slice(uint32_t thread, Lane which, uint64_t ns, bool is_o
 
 // ---- steps
 
+// A sample may come after the end of its thread.
+void PerfettoSink::forget_ended(uint64_t ns) {
+  for (; !ended_.empty() && ended_.front().second + kLateSampleNs < ns; ended_.pop_front())
+    threads_.erase(ended_.front().first);
+}
+
 void PerfettoSink::note(const Step& step) {
+  forget_ended(step.ns);
   switch (step.kind) {
     case StepKind::kThread: return note_thread(step);
     case StepKind::kWake: return note_flow(step, "wakes");
@@ -243,7 +241,7 @@ void PerfettoSink::name_phase(Event& event, Phase phase, const Step& step) {
 // Locks without a name are too many to give each wait one.
 void PerfettoSink::name_wait(Event& event, const Step& step) {
   const std::string wait = format::kWaitNames[static_cast<size_t>(step.wait)];
-  const std::string object = step.object == 0 ? "" : object_name(step.object);
+  const std::string object = step.object == 0 ? "" : names_.object(step.object);
   event.name(object.empty() ? wait : wait + " " + object).note_text("wait", wait);
   if (step.object != 0) event.note_address("lock", step.object);
   event.stack(step.stack);
@@ -269,12 +267,11 @@ void PerfettoSink::end_call(uint32_t thread, uint64_t ns, bool is_over) {
 void PerfettoSink::end_thread(uint32_t thread, uint64_t ns) {
   for (size_t which = 0; which < kLanes; ++which)
     while (threads_[thread].open[which] != 0) end_slice(thread, static_cast<Lane>(which), ns);
-  threads_.erase(thread);
+  ended_.emplace_back(thread, ns);
 }
 
 void PerfettoSink::end_trace(uint64_t ns) {
   while (!open_tasks_.empty()) end_task(open_tasks_.begin()->first, ns, false);
-  writer_.flush();
 }
 
 }  // namespace mprof::dumper

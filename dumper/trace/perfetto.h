@@ -14,22 +14,24 @@
 
 #include <array>
 #include <cstdint>
+#include <deque>
 #include <map>
-#include <ostream>
 #include <string>
 #include <unordered_map>
+#include <utility>
 
 #include "dumper/dump_reader.h"
 #include "dumper/trace/names.h"
 #include "dumper/trace/perfetto_writer.h"
 #include "dumper/trace/story.h"
+#include "dumper/trace/trace_file.h"
 
 namespace mprof::dumper {
 
 class PerfettoSink : public StorySink {
  public:
-  // Whoever owns `out` looks whether it took everything.
-  PerfettoSink(const Dump& dump, TraceNames& names, std::ostream& out);
+  // Whoever owns the file commits it.
+  PerfettoSink(const Dump& dump, TraceNames& names, TraceFile& file);
 
  protected:
   void note(const Step& step) override;
@@ -70,12 +72,12 @@ class PerfettoSink : public StorySink {
   uint64_t lane(uint32_t thread, Lane which);
   uint64_t core_track(uint32_t core);
   uint32_t tid_of(uint32_t thread) const;
-  const std::string& object_name(uint64_t address);
 
   Event instant(uint32_t thread, Lane which, uint64_t ns);
   Event begin_slice(uint32_t thread, Lane which, uint64_t ns);
   void end_slice(uint32_t thread, Lane which, uint64_t ns, bool is_over = true);
 
+  void forget_ended(uint64_t ns);
   void note_thread(const Step& step);
   void note_flow(const Step& step, const char* name);
   void note_labels(const Step& step);
@@ -95,9 +97,9 @@ class PerfettoSink : public StorySink {
   uint64_t live_ = 0, mapped_ = 0;
   uint64_t flow_ = 0;  // that the next phase ends
   std::unordered_map<uint32_t, Thread> threads_;
+  std::deque<std::pair<uint32_t, uint64_t>> ended_;  // threads, and when
   std::unordered_map<uint32_t, uint64_t> core_tracks_;
   std::map<uint64_t, uint64_t> open_tasks_;
-  std::unordered_map<uint64_t, std::string> objects_;
 };
 
 }  // namespace mprof::dumper

@@ -13,7 +13,6 @@ namespace {
 
 using protozero::pbf_writer;
 
-constexpr size_t kBufferBytes = size_t{1} << 16;
 constexpr unsigned kIdentityShift = 32;
 
 enum Trace : uint32_t { kPacket = 1 };
@@ -100,8 +99,11 @@ std::string place_of(const TraceFrame& frame) {
 
 }  // namespace
 
-PerfettoWriter::PerfettoWriter(std::ostream& out, uint32_t identity, TraceNames& names)
-    : out_(out), identity_(identity), salt_(uint64_t{identity} << kIdentityShift), names_(names) {}
+PerfettoWriter::PerfettoWriter(TraceFile& file, uint32_t identity, TraceNames& names)
+    : file_(file),
+      identity_(identity),
+      salt_(uint64_t{identity} << kIdentityShift),
+      names_(names) {}
 
 void PerfettoWriter::begin(uint64_t monotonic_ns, uint64_t realtime_ns) {
   packet_.clear();
@@ -119,12 +121,13 @@ void PerfettoWriter::begin(uint64_t monotonic_ns, uint64_t realtime_ns) {
     }
     snapshot.add_enum(kPrimaryTraceClock, kMonotonic);
   }
-  pbf_writer(buffer_).add_message(kPacket, packet_);
+  append_packet();
 }
 
-void PerfettoWriter::flush() {
-  out_.write(buffer_.data(), static_cast<std::streamsize>(buffer_.size()));
-  buffer_.clear();
+void PerfettoWriter::append_packet() {
+  framed_.clear();
+  pbf_writer(framed_).add_message(kPacket, packet_);
+  file_.append(framed_);
 }
 
 void PerfettoWriter::put_packet(const uint64_t* ns, protozero::pbf_tag_type field,
@@ -137,8 +140,7 @@ void PerfettoWriter::put_packet(const uint64_t* ns, protozero::pbf_tag_type fiel
   if (!interned_.empty()) packet.add_message(kInternedData, interned_);
   interned_.clear();
   packet.add_message(field, data);
-  pbf_writer(buffer_).add_message(kPacket, packet_);
-  if (buffer_.size() >= kBufferBytes) flush();
+  append_packet();
 }
 
 // ---- tracks

@@ -5,12 +5,11 @@
 // Called by perfetto.cc
 // Threads   One at a time.
 // Memory    Grows with the number of different names and stacks.
-// Fails     never: whoever owns the stream looks whether it took everything.
+// Fails     as TraceFile does.
 #pragma once
 
 #include <cstdint>
 #include <map>
-#include <ostream>
 #include <protozero/pbf_writer.hpp>
 #include <string>
 #include <string_view>
@@ -19,6 +18,7 @@
 #include <vector>
 
 #include "dumper/trace/names.h"
+#include "dumper/trace/trace_file.h"
 
 namespace mprof::dumper {
 
@@ -36,13 +36,12 @@ struct PerfettoPlace {
 class PerfettoWriter {
  public:
   // `identity`, not 0 and below 2^20, keeps the ids of traces apart that are put into one file.
-  PerfettoWriter(std::ostream& out, uint32_t identity, TraceNames& names);
+  PerfettoWriter(TraceFile& file, uint32_t identity, TraceNames& names);
   PerfettoWriter(const PerfettoWriter&) = delete;
   PerfettoWriter& operator=(const PerfettoWriter&) = delete;
 
   // First of all: what the times of the events are, by two clocks at the same moment.
   void begin(uint64_t monotonic_ns, uint64_t realtime_ns);
-  void flush();
 
   // These describe a track and give its number, never 0.
   uint64_t add_process(uint32_t pid, std::string_view path, const std::vector<std::string>& command,
@@ -90,6 +89,7 @@ class PerfettoWriter {
 
   [[nodiscard]] uint64_t salted(uint64_t number) const { return salt_ | number; }
   // With what was interned since the one before; `ns` null: of no time.
+  void append_packet();
   void put_packet(const uint64_t* ns, protozero::pbf_tag_type field, const std::string& data);
   uint64_t put_track(std::string& descriptor);
   uint64_t intern(Texts& texts, protozero::pbf_tag_type field, std::string_view text);
@@ -97,7 +97,7 @@ class PerfettoWriter {
   void intern_stack(uint64_t id, const std::vector<TraceFrame>& frames);
   // Its leaf as one reads it; empty: there is no stack.
   const std::string& site_of_stack(uint32_t row);
-  std::ostream& out_;
+  TraceFile& file_;
   uint32_t identity_;
   uint64_t salt_;
   TraceNames& names_;
@@ -107,7 +107,7 @@ class PerfettoWriter {
   std::map<std::tuple<uint64_t, uint64_t, uint32_t>, uint64_t> frames_;
   std::unordered_map<uint32_t, std::string> sites_;  // of the stacks that are described
   // Kept for their memory.
-  std::string interned_, event_, packet_, buffer_;
+  std::string interned_, event_, packet_, framed_;
 };
 
 }  // namespace mprof::dumper

@@ -139,12 +139,10 @@ class SummaryText {
     for (size_t i = 0; i < shown; ++i) {
       const ThreadTimes& thread = *rows[i];
       out_ += '\n';
-      line(fmt::format("thread {}, {} from {}{}{}", label_of(thread),
+      const std::string lost = counted(thread.lost_records, "record", "records");
+      line(fmt::format("thread {}: {}, from {} on{}{}", label_of(thread),
                        ns_text(thread.end_ns - thread.begin_ns), ns_text(thread.begin_ns),
-                       samples_text(thread),
-                       thread.lost_records == 0
-                           ? ""
-                           : ", lost " + counted(thread.lost_records, "record", "records")));
+                       samples_text(thread), thread.lost_records == 0 ? "" : ", lost " + lost));
       add_spent(thread.spent, thread.end_ns - thread.begin_ns);
     }
     add_rest(rows.size() - shown, "thread", "threads");
@@ -184,7 +182,8 @@ class SummaryText {
   }
 
   void add_rest(size_t count, const char* one, const char* many) {
-    if (count != 0) line(fmt::format("\n{} more: -n 0 shows all", counted(count, one, many)));
+    if (count == 0) return;
+    out_ += fmt::format("\n{} more {}: -n 0 shows all\n", count, count == 1 ? one : many);
   }
 
   void add_spent(const SpentTime& spent, uint64_t whole_ns) {
@@ -195,8 +194,8 @@ class SummaryText {
       add_row(tally, whole_ns, fmt::format("blocked: {}", name_of(wait)));
     add_row(spent.in(Phase::kInCall), whole_ns, "in long system calls");
     add_row(spent.in(Phase::kUnrecorded), whole_ns, name_of(Phase::kUnrecorded));
-    for (const auto& [call, tally] : spent.calls)
-      add_row(tally, whole_ns, fmt::format("   {}, long or short", name_of(call)));
+    if (!spent.calls.empty()) line("   in system calls, long ones and, while running, short ones:");
+    for (const auto& [call, tally] : spent.calls) add_row(tally, whole_ns, name_of(call));
   }
 
   void add_row(const Tally& tally, uint64_t whole_ns, const std::string& what) {
@@ -217,8 +216,10 @@ class SummaryText {
                      object_text(wait.object), label_of(wait.thread), ns_text(wait.begin_ns),
                      wait.is_over ? "" : ", not over"));
     add_frames("began in", wait.stack);
-    if (wait.waker == 0) return;
-    add_frames("ended by " + label_of(wait.waker) + " in", wait.waker_stack);
+    if (wait.waker != 0)
+      add_frames("ended by " + label_of(wait.waker) + " in", wait.waker_stack);
+    else if (wait.is_over && !wait.is_call)
+      line("   ended by the kernel: at a time limit, by a signal or for another process");
   }
 
   std::string object_text(uint64_t address) {

@@ -102,7 +102,8 @@ void SummarySink::note_wait(uint32_t thread, const Stretch& stretch, uint64_t ns
   const bool is_call = stretch.on == Stretch::On::kCall;
   wait.what = is_call ? format::kCallInfos[static_cast<size_t>(stretch.call)].name
                       : format::kWaitNames[static_cast<size_t>(stretch.wait)];
-  if (is_call || !is_for_a_thread(stretch.wait)) return calls_.add(wait);
+  wait.is_call = is_call || !is_for_a_thread(stretch.wait);
+  if (wait.is_call) return calls_.add(wait);
   if (is_over) {
     wait.waker = waker_;
     wait.waker_stack = waker_stack_;

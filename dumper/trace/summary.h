@@ -57,7 +57,8 @@ struct LongWait {
   uint64_t object = 0;
   uint32_t stack = format::kNoRow;
   bool is_over = true;
-  uint32_t waker = 0;  // 0: the kernel
+  bool is_call = false;  // or a sleep, a poll: for the kernel anyway
+  uint32_t waker = 0;    // 0: the kernel
   uint32_t waker_stack = format::kNoRow;
 };
 
