@@ -60,6 +60,7 @@ uint32_t ask_for(const Dump& dump, const SettingsChange& change) {
   store(control.block_rate_ns, change.block_rate_ns);
   store(control.mutex_fraction, change.mutex_fraction);
   store(control.cpu_hz, change.cpu_hz);
+  store(control.trace, change.trace);
   return control.epoch.fetch_add(1, std::memory_order_release) + 1;
 }
 
@@ -117,6 +118,13 @@ void set_cpu(SettingsChange& change, const std::string& name, const std::string&
   change.cpu_hz = static_cast<uint32_t>(hz);
 }
 
+void set_trace(SettingsChange& change, const std::string& name, const std::string& value) {
+  if (value != "on" && value != "off") refuse(name, value, "on or off");
+  change.trace = value == "on" ? 1 : 0;
+}
+
+void require_steerable(const Dump& dump) { (void)writable_control(dump); }
+
 ChangeResult change_settings(const Dump& dump, const SettingsChange& change) {
   const auto start = steady_clock::now();
   const uint32_t epoch = ask_for(dump, change);
@@ -129,9 +137,10 @@ ChangeResult change_settings(const Dump& dump, const SettingsChange& change) {
 
 std::string settings_text(const Dump& dump) {
   const format::DumpHeader& header = dump.header();
-  return fmt::format("heap rate {}, block rate {}, mutex fraction {}, cpu {}",
+  return fmt::format("heap rate {}, block rate {}, mutex fraction {}, cpu {}, trace {}",
                      header.heap_rate_bytes, header.block_rate_ns, header.mutex_fraction,
-                     header.cpu_hz == 0 ? "off" : fmt::format("{} Hz", header.cpu_hz));
+                     header.cpu_hz == 0 ? "off" : fmt::format("{} Hz", header.cpu_hz),
+                     header.trace_on.load(std::memory_order_relaxed) == 0 ? "off" : "on");
 }
 
 std::string result_text(const Dump& dump, const ChangeResult& result) {

@@ -21,8 +21,9 @@ struct SettingsChange {
   std::optional<uint64_t> block_rate_ns;
   std::optional<uint32_t> mutex_fraction;
   std::optional<uint32_t> cpu_hz;
+  std::optional<uint32_t> trace;  // 1: on
   [[nodiscard]] bool empty() const {
-    return !heap_rate_bytes && !block_rate_ns && !mutex_fraction && !cpu_hz;
+    return !heap_rate_bytes && !block_rate_ns && !mutex_fraction && !cpu_hz && !trace;
   }
 };
 
@@ -32,6 +33,8 @@ void set_block_rate(SettingsChange& change, const std::string& name, const std::
 void set_mutex_fraction(SettingsChange& change, const std::string& name, const std::string& value);
 // on, off or a number.
 void set_cpu(SettingsChange& change, const std::string& name, const std::string& value);
+// on or off.
+void set_trace(SettingsChange& change, const std::string& name, const std::string& value);
 
 struct ChangeResult {
   bool in_force = false;
@@ -39,6 +42,8 @@ struct ChangeResult {
   std::string why_not_yet;
 };
 
+// Throws what change_settings() does.
+void require_steerable(const Dump& dump);
 // `dump` is open for writing.
 ChangeResult change_settings(const Dump& dump, const SettingsChange& change);
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dumper/http_server.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <httplib.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,6 +20,7 @@
 #include <deque>
 #include <mutex>
 #include <stdexcept>
+#include <system_error>
 #include <thread>
 
 namespace mprof::dumper {
@@ -32,6 +35,7 @@ constexpr std::string_view kHeadEnd = "\r\n\r\n";
 constexpr milliseconds kLinger{500};
 constexpr milliseconds kShortLinger{20};  // where nobody else is accepted meanwhile
 constexpr int kBacklog = 256;
+constexpr size_t kFilePart = 64 * 1024;
 
 int milliseconds_until(steady_clock::time_point deadline) {
   const auto left = std::chrono::ceil<milliseconds>(deadline - steady_clock::now()).count();
@@ -327,10 +331,22 @@ HttpRequest request_of(const httplib::Request& in, Connection& connection) {
   return request;
 }
 
+void fill_from(httplib::Response& out, const std::shared_ptr<const BodyFile>& file,
+               const std::string& content_type) {
+  out.set_content_provider(
+      file->bytes(), content_type, [file](size_t offset, size_t length, httplib::DataSink& sink) {
+        const std::string part = file->read(offset, std::min(length, kFilePart));
+        return !part.empty() && sink.write(part.data(), part.size());
+      });
+}
+
 void fill(httplib::Response& out, HttpResponse response) {
   out.status = response.status;
   out.body = std::move(response.body);
-  out.set_header("Content-Type", response.content_type);
+  if (response.file != nullptr)
+    fill_from(out, response.file, response.content_type);
+  else
+    out.set_header("Content-Type", response.content_type);
   out.set_header("X-Content-Type-Options", "nosniff");
   for (const auto& [name, value] : response.headers) out.set_header(name, value);
 }
@@ -422,6 +438,25 @@ uint16_t HttpServer::bind(const std::string& host, uint16_t port) {
 }
 bool HttpServer::run() { return impl_->run(); }
 void HttpServer::stop() { impl_->stop_all(); }
+
+BodyFile::BodyFile(const std::string& path) : fd_(open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
+  if (fd_ < 0) throw std::system_error(errno, std::generic_category(), path);
+  unlink(path.c_str());
+}
+
+BodyFile::~BodyFile() { close(fd_); }
+
+uint64_t BodyFile::bytes() const {
+  struct stat status {};
+  return fstat(fd_, &status) == 0 ? static_cast<uint64_t>(status.st_size) : 0;
+}
+
+std::string BodyFile::read(uint64_t offset, size_t bytes) const {
+  std::string part(bytes, '\0');
+  const ssize_t got = pread(fd_, part.data(), bytes, static_cast<off_t>(offset));
+  part.resize(got < 0 ? 0 : static_cast<size_t>(got));
+  return part;
+}
 
 const std::string* HttpRequest::parameter(const std::string& name) const {
   const auto first = parameters.lower_bound(name);

@@ -48,10 +48,28 @@ struct HttpRequest {
   [[nodiscard]] const std::string* parameter(const std::string& name) const;
 };
 
+// For answers that are large: a file that loses its name here, and is gone with the last who holds
+// it.
+class BodyFile {
+ public:
+  // Throws std::system_error.
+  explicit BodyFile(const std::string& path);
+  ~BodyFile();
+  BodyFile(const BodyFile&) = delete;
+  BodyFile& operator=(const BodyFile&) = delete;
+  [[nodiscard]] uint64_t bytes() const;
+  // As many as there are, from `offset` on.
+  [[nodiscard]] std::string read(uint64_t offset, size_t bytes) const;
+
+ private:
+  int fd_;
+};
+
 struct HttpResponse {
   int status = 200;
   std::string content_type = "text/plain; charset=utf-8";
   std::string body;
+  std::shared_ptr<const BodyFile> file;  // in place of `body`
   std::vector<std::pair<std::string, std::string>> headers;
 };
 

@@ -35,9 +35,11 @@ bool lies_in(const std::string& dump, const std::vector<fs::path>& directories) 
 
 ProfiledProcess describe(const Dump& dump) {
   const format::DumpHeader& header = dump.header();
-  return {header.pid,   dump.executable(),      dump.command_line(),  header.realtime_start_ns,
-          dump.path(),  header.heap_rate_bytes, header.block_rate_ns, header.mutex_fraction,
-          header.cpu_hz};
+  return {header.pid,           dump.executable(),
+          dump.command_line(),  header.realtime_start_ns,
+          dump.path(),          header.heap_rate_bytes,
+          header.block_rate_ns, header.mutex_fraction,
+          header.cpu_hz,        header.trace_on.load(std::memory_order_relaxed) != 0};
 }
 
 // A dump of another version, or one that is being made, says nothing here.
@@ -104,13 +106,14 @@ std::vector<ProfiledProcess> list_processes(const ProcessFilter& filter) {
 }
 
 std::string processes_table(const std::vector<ProfiledProcess>& processes) {
-  std::string out = fmt::format("{:>8}  {:<23}  {:>12}  {:>12}  {:>8}  {:>7}  {}\n", "pid", "since",
-                                "heap", "block", "mutex", "cpu", "dump, command");
+  std::string out = fmt::format("{:>8}  {:<23}  {:>12}  {:>12}  {:>8}  {:>7}  {:>5}  {}\n", "pid",
+                                "since", "heap", "block", "mutex", "cpu", "trace", "dump, command");
   for (const ProfiledProcess& p : processes)
-    out += fmt::format("{:>8}  {:<23}  {:>12}  {:>12}  {:>8}  {:>7}  {}\n{:>82}{}\n", p.pid,
+    out += fmt::format("{:>8}  {:<23}  {:>12}  {:>12}  {:>8}  {:>7}  {:>5}  {}\n{:>89}{}\n", p.pid,
                        time_text(p.started_realtime_ns), rate_text(p.heap_rate_bytes, " B"),
                        rate_text(p.block_rate_ns, " ns"), rate_text(p.mutex_fraction, ""),
-                       rate_text(p.cpu_hz, " Hz"), p.dump, "", command_text(p.command));
+                       rate_text(p.cpu_hz, " Hz"), p.trace_on ? "on" : "off", p.dump, "",
+                       command_text(p.command));
   return out;
 }
 
@@ -125,7 +128,8 @@ std::string processes_json(const std::vector<ProfiledProcess>& processes) {
                     {"heap_rate_bytes", p.heap_rate_bytes},
                     {"block_rate_ns", p.block_rate_ns},
                     {"mutex_fraction", p.mutex_fraction},
-                    {"cpu_hz", p.cpu_hz}});
+                    {"cpu_hz", p.cpu_hz},
+                    {"trace", p.trace_on}});
   // Names of files need not be UTF-8.
   return list.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }

@@ -23,6 +23,7 @@ struct ProfiledProcess {
   uint64_t block_rate_ns = 0;
   uint32_t mutex_fraction = 0;
   uint32_t cpu_hz = 0;
+  bool trace_on = false;
 };
 
 struct ProcessFilter {

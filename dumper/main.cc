@@ -29,6 +29,7 @@
 #include "dumper/serve.h"
 #include "dumper/site_name.h"
 #include "dumper/snapshot.h"
+#include "dumper/start_drain.h"
 #include "dumper/write_profiles.h"
 
 namespace mprof::dumper {
@@ -273,11 +274,18 @@ int run_lifetimes(const Options& options) {
   return 0;
 }
 
+// A trace that begins has its drainer from the first record on.
+void change_running(const Dump& dump, const SettingsChange& change) {
+  require_steerable(dump);
+  if (change.trace == 1u) ensure_drained(dump.path());
+  fmt::print("{}\n", result_text(dump, change_settings(dump, change)));
+}
+
 // In this order, so that a new baseline has new settings.
 int run_ctl(const Options& options) {
   const Dump dump = Dump::open(resolve_dump(options.dumps.front()), Access::kWrite);
   if (!options.change.empty())
-    fmt::print("{}\n", result_text(dump, change_settings(dump, options.change)));
+    change_running(dump, options.change);
   else if (!options.reset && options.snapshot.empty())
     fmt::print("process {}: {}\n", dump.header().pid, settings_text(dump));
   if (options.reset) fmt::print("{}\n", take_baseline(dump));

@@ -2,6 +2,7 @@
 #include "dumper/options.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -44,6 +45,7 @@ struct Raw {
   uint32_t timeout_ms = 200;
   std::map<std::string, std::string> settings;                // by variable
   std::map<std::string, std::optional<std::string>> changes;  // of ctl, by option
+  std::vector<std::string> change_words;                      // of ctl
 };
 
 // "MPROF_HEAP_RATE" -> "--heap-rate".
@@ -84,7 +86,8 @@ void add_symbol_options(CLI::App* app, Raw& raw) {
 void add_output_options(CLI::App* app, Options& options, Raw& raw) {
   app->add_option("-p,--profile", raw.views,
                   "heap, allocs, peak, block, mutex, threadcreate, cpu, or profiles of the "
-                  "program's own; separated by commas; default all that were recorded");
+                  "program's own, and of run: trace; separated by commas; default all that were "
+                  "recorded");
   app->add_option("-o,--output", options.directory, "directory of what is written");
   add_symbol_options(app, raw);
 }
@@ -164,7 +167,10 @@ void add_top(CLI::App& app, Options& options, Raw& raw) {
 void add_ctl(CLI::App& app, Options& options, Raw& raw) {
   CLI::App* ctl = add_command(app, "ctl", "other settings for a program that runs; snapshots of it",
                               options, Command::kCtl);
-  add_dump(ctl, options)->expected(1);
+  add_dump(ctl, options)->expected(1)->allow_extra_args(false);
+  ctl->add_option("CHANGE", raw.change_words,
+                  "trace start, trace stop: the same as --trace on, --trace off")
+      ->expected(0, 2);
   const auto change = [&](const char* option, const char* meaning) {
     ctl->add_option(option, raw.changes[option], meaning)->type_name("VALUE");
   };
@@ -172,6 +178,7 @@ void add_ctl(CLI::App& app, Options& options, Raw& raw) {
   change("--block-rate", "waits this long or longer (ns) are all recorded; 0 = off");
   change("--mutex-fraction", "the same for stretches of waiting for a lock, in 100 ns; 0 = off");
   change("--cpu", "on, off or samples in a second of each thread's processor time");
+  change("--trace", "on or off: the execution trace, which `mprof trace` writes for viewers");
   ctl->add_option("--snapshot", options.snapshot,
                   "keep the dump as it is now, under this name, beside it");
   ctl->add_flag("--reset", options.reset, "what --since-reset of pprof and top counts from is now");
@@ -346,6 +353,24 @@ void turn_cpu_on(Options& options) {
     options.environment.try_emplace("MPROF_CPU_HZ", std::to_string(format::kUsualCpuHz));
 }
 
+bool is_traced(const Options& options) {
+  const auto given = options.environment.find("MPROF_TRACE");
+  return given != options.environment.end() && given->second == "1";
+}
+
+// A trace is no profile, but is asked for beside them.
+void check_trace(Options& options) {
+  const bool is_for_all = options.views.empty();
+  const bool is_named = std::erase(options.views, View(CustomView{"trace"})) != 0;
+  if (is_named && options.command != Command::kRun)
+    throw UsageError("-p trace: accepted with `mprof run`; `mprof trace` writes that of a dump");
+  if (is_named) options.environment["MPROF_TRACE"] = "1";
+  if (is_traced(options) && !options.drain)
+    throw UsageError("--no-drain: a trace is made of what is drained; accepted without --trace");
+  options.write_profiles = is_for_all || !options.views.empty();
+  options.write_trace = is_for_all || is_traced(options);
+}
+
 SymbolDetail parse_detail(const std::string& word) {
   if (word == "none") return SymbolDetail::kNone;
   if (word == "names") return SymbolDetail::kNames;
@@ -391,14 +416,24 @@ void check_combined(const Options& options, const Raw& raw) {
     throw UsageError(fmt::format("-p {}: accepted is one profile", raw.views));
 }
 
+uint32_t trace_of(const std::vector<std::string>& words) {
+  using Words = std::vector<std::string>;
+  if (words == Words{"trace", "start"}) return 1;
+  if (words == Words{"trace", "stop"}) return 0;
+  throw UsageError(
+      fmt::format("'{}': accepted is trace start or trace stop", fmt::join(words, " ")));
+}
+
 void check_changes(Options& options, const Raw& raw) {
   using Setter = void (*)(SettingsChange&, const std::string&, const std::string&);
   const std::map<std::string, Setter> setters = {{"--heap-rate", set_heap_rate},
                                                  {"--block-rate", set_block_rate},
                                                  {"--mutex-fraction", set_mutex_fraction},
-                                                 {"--cpu", set_cpu}};
+                                                 {"--cpu", set_cpu},
+                                                 {"--trace", set_trace}};
   for (const auto& [option, value] : raw.changes)
     if (value) setters.at(option)(options.change, option, *value);
+  if (!raw.change_words.empty()) options.change.trace = trace_of(raw.change_words);
   if (options.snapshot.empty()) return;
   if (!format::is_snapshot_name(options.snapshot.c_str()))
     throw UsageError(
@@ -430,10 +465,11 @@ void check_values(Options& options, const Raw& raw) {
   check_settings(options, raw);
   if (!raw.views.empty()) options.views = parse_views(raw.views);
   turn_cpu_on(options);
+  options.drain = !raw.no_drain;
+  check_trace(options);
   options.symbols.detail = parse_detail(raw.symbols);
   options.symbols.use_debuginfod = raw.debuginfod;
   options.sort = raw.cum ? TopSort::kCum : parse_sort(raw.sort);
-  options.drain = !raw.no_drain;
   options.run_it = !raw.no_run;
   check_top(options, raw);
   check_serve(options, raw);

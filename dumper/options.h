@@ -55,6 +55,8 @@ struct Options {
   std::string directory;
   std::string output_file;  // diff, merge, threads, trace
   bool drain = true;
+  bool write_profiles = true;  // run
+  bool write_trace = true;     // run: if there is one
   bool run_it = true;
   bool text = false;
   bool csv = false;

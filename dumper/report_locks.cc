@@ -208,15 +208,6 @@ std::string percent(double part, double whole) {
   return whole > 0 ? fmt::format("{:.1f}%", 100 * part / whole) : "-";
 }
 
-// The directory goes first where there is no room, then the end of the name.
-std::string fitted(std::string_view prefix, const std::string& site, size_t columns) {
-  std::string text = printable(site);
-  const size_t place = text.rfind(" /");
-  const bool is_wide = columns != 0 && prefix.size() + columns_of(text) > columns;
-  if (is_wide && place != std::string::npos) text.erase(place + 1, text.rfind('/') - place);
-  return shortened(std::string(prefix) + text, columns);
-}
-
 class LockTable {
  public:
   LockTable(const LockReport& report, size_t rows, size_t width_columns)

@@ -9,44 +9,63 @@
 #include "dumper/combine_profiles.h"
 #include "dumper/control.h"
 #include "dumper/report_threads.h"
+#include "dumper/start_drain.h"
 #include "format/config.h"
 
 namespace mprof::dumper {
 namespace {
 
 constexpr std::chrono::seconds kUsualCpuTime{30};
+constexpr std::chrono::seconds kUsualTraceTime{1};
 constexpr int kNotImplemented = 501;
+// A drainer writes once in a second; a disk that is full for longer than this has its gap.
+constexpr std::chrono::seconds kDrainTime{10};
 
-void set_cpu_hz(const Dump& dump, uint32_t hz) {
+// What is recorded only while somebody asks for it.
+struct Recording {
+  bool (*is_on)(const Dump& dump);
+  void (*turn)(const Dump& dump, bool on);
+  std::mutex mutex;
+  std::map<uint64_t, uint32_t> users;  // who asks at the moment, by the dump's own number
+};
+
+// Both also if it only counts from the next thread that wakes.
+void turn_cpu(const Dump& dump, bool on) {
   SettingsChange change;
-  change.cpu_hz = hz;
-  (void)change_settings(dump, change);  // also if it only counts from the next thread that wakes
+  change.cpu_hz = on ? format::kUsualCpuHz : 0;
+  (void)change_settings(dump, change);
+}
+void turn_trace(const Dump& dump, bool on) {
+  SettingsChange change;
+  change.trace = on ? 1 : 0;
+  if (on) ensure_drained(dump.path());
+  (void)change_settings(dump, change);
 }
 
-// Who asks for CPU profiles at the moment, by the dump's own number.
-std::mutex cpu_mutex;
-std::map<uint64_t, uint32_t> cpu_users;
+Recording cpu_recording = {
+    [](const Dump& dump) { return dump.header().cpu_hz != 0; }, turn_cpu, {}, {}};
+Recording trace_recording = {
+    [](const Dump& dump) { return dump.header().control.trace.load() != 0; }, turn_trace, {}, {}};
 
-// The CPU profile of a process is on as long as one of these is there. It stays as it is where
-// somebody else switched it on.
-class CpuUse {
+// It is on as long as one of these is there, and stays as it is where somebody else turned it on.
+class RecordingUse {
  public:
-  explicit CpuUse(const Dump& dump) : dump_(dump) {
-    const std::lock_guard lock(cpu_mutex);
-    uint32_t& users = cpu_users[key()];
-    if (users == 0 && dump.header().cpu_hz != 0) return;
-    if (users == 0) set_cpu_hz(dump, format::kUsualCpuHz);
+  RecordingUse(const Dump& dump, Recording& recording) : dump_(dump), recording_(recording) {
+    const std::lock_guard lock(recording_.mutex);
+    uint32_t& users = recording_.users[key()];
+    if (users == 0 && recording_.is_on(dump)) return;
+    if (users == 0) recording_.turn(dump, true);
     ++users;
     is_user_ = true;
   }
-  CpuUse(const CpuUse&) = delete;
-  CpuUse& operator=(const CpuUse&) = delete;
-  ~CpuUse() {
-    const std::lock_guard lock(cpu_mutex);
-    if (!is_user_ || --cpu_users[key()] != 0) return;
-    cpu_users.erase(key());
+  RecordingUse(const RecordingUse&) = delete;
+  RecordingUse& operator=(const RecordingUse&) = delete;
+  ~RecordingUse() {
+    const std::lock_guard lock(recording_.mutex);
+    if (!is_user_ || --recording_.users[key()] != 0) return;
+    recording_.users.erase(key());
     try {
-      set_cpu_hz(dump_, 0);
+      recording_.turn(dump_, false);
     } catch (const std::exception&) {
       // It has ended.
     }
@@ -56,6 +75,7 @@ class CpuUse {
   [[nodiscard]] uint64_t key() const { return dump_.header().generation; }
 
   const Dump& dump_;
+  Recording& recording_;
   bool is_user_ = false;
 };
 
@@ -100,7 +120,7 @@ HttpResponse answer_threads(const HttpRequest& request, Dump& dump, SharedSymbol
 HttpResponse answer_cpu(const HttpRequest& request, Dump& dump, SharedSymbols& symbols) {
   const auto time = seconds_of(request, kUsualCpuTime);
   require_running(dump);
-  const CpuUse use(dump);
+  const RecordingUse use(dump, cpu_recording);
   Profile profile = profile_growth(request, dump, format::CountKind::kCpu, time, symbols);
   profile.time_nanos -= profile.duration_nanos;  // Go's: when it was begun
   return as_attachment(profile, "profile");

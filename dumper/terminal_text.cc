@@ -35,4 +35,12 @@ std::string shortened(const std::string& text, size_t columns) {
   return text.substr(0, bytes) + "…";
 }
 
+std::string fitted(std::string_view prefix, const std::string& site, size_t columns) {
+  std::string text = printable(site);
+  const size_t place = text.rfind(" /");
+  const bool is_wide = columns != 0 && prefix.size() + columns_of(text) > columns;
+  if (is_wide && place != std::string::npos) text.erase(place + 1, text.rfind('/') - place);
+  return shortened(std::string(prefix) + text, columns);
+}
+
 }  // namespace mprof::dumper

@@ -14,5 +14,8 @@ namespace mprof::dumper {
 [[nodiscard]] size_t columns_of(std::string_view text);
 // Cut so that it is no wider; 0: any width.
 [[nodiscard]] std::string shortened(const std::string& text, size_t columns);
+// `prefix` and a place in the program, "function file:line": where there is no room, the directory
+// goes first, then the end.
+[[nodiscard]] std::string fitted(std::string_view prefix, const std::string& site, size_t columns);
 
 }  // namespace mprof::dumper

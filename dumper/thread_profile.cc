@@ -383,7 +383,7 @@ std::string state_text(const ThreadState& thread) {
 }
 
 std::string object_text(const Dump& dump, const ThreadState& thread, LabelNames& names) {
-  if (!thread.wait || thread.wait_object == 0) return {};
+  if (!thread.wait || thread.wait_object == 0 || *thread.wait == WaitKind::kJoin) return {};
   LabelCopy label;
   label.key = format::kLabelLock;
   label.type = format::LabelType::kAddress;

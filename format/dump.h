@@ -87,11 +87,13 @@ enum class Lost : uint32_t {
   kNoProfbuf,      // an event of a thread that got no profbuf; the totals have it
   kWaitContended,  // a wait or release that found no place in mprof's own table of waiters
   kNotCounted,     // a wait, release or new thread whose row or labels had no room, or were locked
-  kLabelsFull,     // a label of the program that came after too many different ones
+  kLabelsFull,     // a label or name of the program that came after too many different ones
   kNoCpuTimer,     // a thread that got no CPU timer: none of its time is in the profile
   kCpuDropped,     // CPU samples that had no room, were contended, or came before the dump did
   kValueNotAdded,  // a value that did not get into a profile of the program's own: no room, or
                    // twice
+  kTraceLost,      // a trace record of a thread that got no ring, or of a signal handler that
+                   // interrupted mprof
   kCount,
 };
 inline constexpr size_t kLostReasons = static_cast<size_t>(Lost::kCount);
@@ -107,7 +109,8 @@ inline constexpr const char* kLostNames[kLostReasons] = {"table full",
                                                          "too many labels",
                                                          "no CPU timer",
                                                          "CPU sample dropped",
-                                                         "value not added to a profile"};
+                                                         "value not added to a profile",
+                                                         "trace record without a ring"};
 
 enum class UnwindMode : uint32_t { kAuto, kFramePointer, kDwarf };
 

@@ -19,7 +19,7 @@
 //   kBegin        -                                  this thread begins to run
 //   kExit         object                             this thread ends; its pthread_t
 //   kWait         wait kind, object                  it begins to wait
-//   kWaitEnd      result                             it goes on; 0: it has what it waited for
+//   kWaitEnd      WaitEnd                            it goes on; 0: it has what it waited for
 //   kRelock       object, age                        its wait for a condition was over that long
 //                                                    ago; since then it waits for this mutex
 //   kRelease      wait kind, object                  it gave up or signalled what others wait for
@@ -73,6 +73,12 @@ enum class TraceKind : uint8_t {
   kRegionEnd,
   kLog,
   kCount,
+};
+
+enum class WaitEnd : uint8_t {
+  kGotIt,
+  kAtOnce,  // there was nothing to wait for, or the call failed at once
+  kGaveUp,  // its time was over, or a signal came
 };
 
 inline constexpr uint8_t kTraceKindMask = 0x3f;

@@ -13,6 +13,7 @@
 #include "preload/program_labels.h"
 #include "preload/sampled_path.h"
 #include "preload/thread_state.h"
+#include "preload/trace.h"
 
 using namespace mprof::preload;  // the functions below are C names, outside any namespace
 using mprof::format::kNoRow;
@@ -33,6 +34,7 @@ int change_labels(Change&& change) {
   uint32_t set = current_labels();
   if (!change(&set)) return 0;
   set_current_labels(set);
+  trace_labels();
   return 1;
 }
 
@@ -96,7 +98,9 @@ MPROF_EXPORT int mprof_library_label_set(const char* key, const char* value) noe
 MPROF_EXPORT uint64_t mprof_library_labels() noexcept { return LabelsWord::of(current_labels()); }
 
 MPROF_EXPORT void mprof_library_set_labels(uint64_t labels) noexcept {
-  if (self.inside == 0 && recording()) set_current_labels(set_in_this_dump(labels));
+  if (self.inside != 0 || !recording()) return;
+  set_current_labels(set_in_this_dump(labels));
+  trace_labels();
 }
 
 MPROF_EXPORT const void* mprof_library_profile_new(const char* name) noexcept {

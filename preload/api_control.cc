@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The library's side of mprof.h: rates, the CPU profile, snapshots.
+// The library's side of mprof.h: rates, the CPU profile, the trace, snapshots.
 //
 // Threads: any. Signals: safe; in a handler that interrupted mprof itself nothing changes.
 // Allocates: a forked child's dump, what a snapshot needs. Blocks: a snapshot waits for the disk.
@@ -7,6 +7,7 @@
 
 #include "format/config.h"
 #include "preload/control.h"
+#include "preload/launch_drain.h"
 #include "preload/low.h"
 #include "preload/signals.h"
 #include "preload/snapshot.h"
@@ -67,6 +68,20 @@ MPROF_EXPORT int mprof_library_cpu_start(unsigned hz) noexcept {
 
 MPROF_EXPORT int mprof_library_cpu_stop() noexcept {
   return set(&format::Control::cpu_hz, 0, true);
+}
+
+// The same rule.
+MPROF_EXPORT int mprof_library_trace_start() noexcept {
+  if (!may_work()) return ENOSYS;
+  uint32_t off = 0;
+  if (!header->control.trace.compare_exchange_strong(off, 1)) return EBUSY;
+  const int error = set(&format::Control::trace, 1, true);
+  if (error == 0) launch_drain(dump_path(), "mprof_trace_start()");
+  return error;
+}
+
+MPROF_EXPORT int mprof_library_trace_stop() noexcept {
+  return set(&format::Control::trace, 0, true);
 }
 
 MPROF_EXPORT int mprof_library_snapshot(const char* name) noexcept {

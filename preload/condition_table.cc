@@ -145,14 +145,17 @@ bool enter_condition(ConditionNode& node, const void* condition) {
   return true;
 }
 
-void mark_signalled(const void* condition, bool all, uint64_t now) {
+bool mark_signalled(const void* condition, bool all, uint64_t now) {
   Slot& slot = slot_of(condition);
-  if (!lock(slot)) return;
+  if (!lock(slot)) return false;
+  bool any = false;
   while (ConditionNode* node = first_unmarked(slot, condition)) {
+    any = true;
     mark(*node, now);
     if (!all) break;
   }
   unlock(slot);
+  return any;
 }
 
 uint64_t leave_condition(ConditionNode& node, bool timed_out) {

@@ -53,7 +53,8 @@ size_t condition_table_bytes();
 void condition_table_forget();
 
 bool enter_condition(ConditionNode& node, const void* condition);
-void mark_signalled(const void* condition, bool all, uint64_t now);
+// False: nobody waits who was not signalled before.
+bool mark_signalled(const void* condition, bool all, uint64_t now);
 // Ends the wait; since when it has waited for the mutex, 0 if it has not.
 uint64_t leave_condition(ConditionNode& node, bool timed_out);
 // Takes out a node that was left behind.

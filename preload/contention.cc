@@ -24,9 +24,13 @@ namespace {
 
 using format::CountKind;
 using format::kNoRow;
+using format::TraceKind;
+using format::WaitEnd;
 using format::WaitKind;
 
 std::atomic<bool> locks_on;
+std::atomic<bool> trace_wants_waits;
+std::atomic<bool> publishes;  // for either of them
 
 uint64_t to_ticks(uint64_t ns) {
   const format::ClockPoint& first = header->clock_first;
@@ -118,7 +122,7 @@ void record_wait(const Wait& wait, WaitKind kind, uint64_t waited, uint64_t now)
   const uint64_t weight = may_record() ? drawn_weight(waited) : 0;
   if (weight == 0) return;
   work_on_sample([&](ThreadBlock* thread) {
-    const uint32_t stack = capture_stack(thread, wait.site);
+    const uint32_t stack = wait.stack != kNoRow ? wait.stack : capture_stack(thread, wait.site);
     count(thread, CountKind::kBlock, stack, labels_of(kind, wait.object), {waited, weight}, now);
   });
 }
@@ -126,13 +130,14 @@ void record_wait(const Wait& wait, WaitKind kind, uint64_t waited, uint64_t now)
 // The stack of a waiter, as the victim of a release. Where waits follow each other within some
 // microseconds, the same caller at the same depth is taken for the same stack: a label may then
 // show another caller of the same function. The waiter's own profile never does that.
-uint32_t stack_of_victim(ThreadBlock* thread, const Wait& wait) {
+uint32_t stack_of_victim(ThreadBlock* thread, Wait& wait) {
   constexpr uint64_t kOftenTicks = 50000;  // 15 to 50 us
   const CallSite site = wait.site;
   const bool is_often = wait.start_ticks - thread->last_wait_ticks < kOftenTicks;
   thread->last_wait_ticks = wait.start_ticks;
   const uint32_t modules = module_epoch();
-  if (is_often && stretch_ns.load(std::memory_order_relaxed) != 0 &&
+  const bool is_traced = tracing();
+  if (is_often && !is_traced && stretch_ns.load(std::memory_order_relaxed) != 0 &&
       thread->wait_site == site.return_address() && thread->wait_site_sp == site.callers_sp() &&
       thread->wait_site_modules == modules)
     return thread->wait_site_stack;
@@ -140,6 +145,7 @@ uint32_t stack_of_victim(ThreadBlock* thread, const Wait& wait) {
   thread->wait_site = site.return_address();
   thread->wait_site_sp = site.callers_sp();
   thread->wait_site_modules = modules;
+  if (is_traced) wait.stack = thread->wait_site_stack;
   return thread->wait_site_stack;
 }
 
@@ -148,9 +154,11 @@ bool is_on(const std::atomic<bool>& setting) { return setting.load(std::memory_o
 bool start_timing(Wait& wait) {
   wait.start_ticks = 0;
   wait.thread = nullptr;
+  wait.stack = kNoRow;
   if (self.inside != 0) return false;
-  notice_control();
-  if (!is_on(contention_on) || !ready_to_sample()) return false;
+  const bool is_recording = recording();
+  if (is_recording) notice_control_of_dump();
+  if (!is_on(contention_on) || !(is_recording || start_if_new())) return false;
   wait.process = process_number;
   wait.start_ticks = ticks();
   return true;
@@ -167,7 +175,55 @@ void hide() {
 
 uint64_t between(uint64_t start, uint64_t end) { return end > start ? end - start : 0; }
 
+void trace_begin(ThreadBlock* thread, const Wait& wait) {
+  trace_write(thread, TraceKind::kWait, wait.start_ticks, wait.stack,
+              static_cast<uint64_t>(wait.kind), reinterpret_cast<uintptr_t>(wait.object));
+}
+
+// A trace that began meanwhile knows of the wait, too.
+[[gnu::noinline]] void trace_end(WaitEnd end, uint64_t now) {
+  if (!may_record()) return;
+  work_on_sample([&](ThreadBlock* thread) {
+    trace_write(thread, TraceKind::kWaitEnd, now, kNoRow, static_cast<uint64_t>(end));
+  });
+}
+
+[[gnu::noinline]] void trace_condition_end(const ConditionWait& condition, WaitEnd end,
+                                           uint64_t until, uint64_t now) {
+  if (!may_record()) return;
+  work_on_sample([&](ThreadBlock* thread) {
+    if (until != now)
+      trace_write(thread, TraceKind::kRelock, now, kNoRow,
+                  reinterpret_cast<uintptr_t>(condition.mutex), now - until);
+    trace_write(thread, TraceKind::kWaitEnd, now, kNoRow, static_cast<uint64_t>(end));
+  });
+}
+
+void write_release(ThreadBlock* thread, WaitKind kind, const void* object, uint64_t now,
+                   uint32_t stack) {
+  trace_write(thread, TraceKind::kRelease, now, stack, static_cast<uint64_t>(kind),
+              reinterpret_cast<uintptr_t>(object));
+}
+
+// Nobody but a trace asks for the stack of a wait that no release is charged for.
+[[gnu::noinline]] void trace_and_show(Wait& wait) {
+  work_on_sample([&](ThreadBlock* thread) {
+    wait.stack = capture_stack(thread, wait.site);
+    show(thread, wait, wait.stack);
+    trace_begin(thread, wait);
+  });
+}
+
 uint64_t random64() { return uint64_t{random32()} << 32 | random32(); }
+
+// What the hooks are to do, for the profiles or for a trace.
+void set_hooks() {
+  const bool publish = is_on(locks_on) || is_on(trace_wants_waits);
+  publishes.store(publish, std::memory_order_relaxed);
+  condition_table_publish(publish);
+  contention_on.store(publish || block_rate_ns.load(std::memory_order_relaxed) != 0,
+                      std::memory_order_relaxed);
+}
 
 // How late a wait may come back after its deadline without having waited for the mutex.
 constexpr uint64_t kTimerSlackNs = 1000000;
@@ -184,20 +240,24 @@ void contention_init(uint64_t rate_ns, uint32_t mutex_fraction) {
 // looked at by each release until nobody waits.
 void contention_set(uint64_t rate_ns, uint32_t mutex_fraction) {
   constexpr auto kRelaxed = std::memory_order_relaxed;
-  const bool locks = mutex_fraction != 0;
   block_rate_ns.store(rate_ns, kRelaxed);
   stretch_ns.store(mutex_fraction <= 1 ? 0 : mutex_fraction * format::kMutexFractionNs, kRelaxed);
-  locks_on.store(locks, kRelaxed);
-  condition_table_publish(locks);
+  locks_on.store(mutex_fraction != 0, kRelaxed);
   records_every_wait.store(rate_ns == 1, kRelaxed);
-  contention_on.store(rate_ns != 0 || locks, kRelaxed);
+  set_hooks();
+}
+
+void contention_trace(bool on) {
+  trace_wants_waits.store(on, std::memory_order_relaxed);
+  set_hooks();
 }
 
 bool may_record() { return self.inside == 0 && recording(); }
 
 void begin_wait(Wait& wait, bool is_lock) {
   if (!start_timing(wait)) return;
-  if (!is_lock || !is_on(locks_on)) {
+  if (!is_lock || !is_on(publishes)) {
+    if (tracing()) return trace_and_show(wait);
     if (ThreadBlock* thread = own_block()) show(thread, wait, kNoRow);
     return;
   }
@@ -206,35 +266,42 @@ void begin_wait(Wait& wait, bool is_lock) {
     const uint32_t stack = stack_of_victim(thread, wait);
     publish_wait(thread->lock_wait.wait, wait.object, wait.kind, stack, wait.start_ticks);
     show(thread, wait, stack);
+    if (tracing()) trace_begin(thread, wait);
   });
 }
 
-void end_wait(Wait& wait, bool waited) {
+void end_wait(Wait& wait, WaitEnd end) {
   if (!is_timed(wait)) return;
   const uint64_t now = ticks();
   hide();
   if (wait.thread != nullptr) withdraw_wait(wait.thread->lock_wait.wait);
-  if (waited) record_wait(wait, wait.kind, between(wait.start_ticks, now), now);
+  if (tracing()) trace_end(end, now);
+  if (end != WaitEnd::kAtOnce) record_wait(wait, wait.kind, between(wait.start_ticks, now), now);
 }
 
-Release charge(WatchedLock& entry, const void* lock, uint64_t now) {
-  Release release{lock, now, {}, false};
-  release.is_charged =
-      charge_release(entry, lock, now, stretch_ticks(), random64(), &release.charge) &&
-      is_on(locks_on);
+Release charge(WatchedLock& entry, const void* lock, WaitKind held, uint64_t now) {
+  Release release{lock, now, {}, false, tracing() && may_be_waited_for(lock), held};
+  if (is_point_before(entry, now))
+    release.is_charged =
+        charge_release(entry, lock, now, stretch_ticks(), random64(), &release.charge) &&
+        is_on(locks_on);
+  else
+    note_release(entry, now);
   return release;
 }
 
-Release begin_release(WatchedLock& entry, const void* lock, uint64_t now) {
+Release begin_release(WatchedLock& entry, const void* lock, WaitKind held, uint64_t now) {
   if (!may_record()) return {};
   const Guard guard(Guard::kAtWork);
-  return charge(entry, lock, now);
+  return charge(entry, lock, held, now);
 }
 
 void end_release(const Release& release, CallSite site) {
-  if (!release.is_charged || !may_record()) return;
+  if (!(release.is_charged || release.is_traced) || !may_record()) return;
   work_on_sample([&](ThreadBlock* thread) {
     const uint32_t stack = capture_stack(thread, site);
+    if (release.is_traced) write_release(thread, release.held, release.lock, release.now, stack);
+    if (!release.is_charged) return;
     const Charge& charge = release.charge;
     const uint32_t labels =
         with_stack(labels_of(charge.kind, release.lock), LabelName::kVictim, charge.victim);
@@ -253,22 +320,25 @@ void begin_condition_wait(ConditionWait& condition) {
     node.stack = stack_of_victim(thread, wait);
     show(thread, wait, node.stack);
     if (enter_condition(node, wait.object)) wait.thread = thread;
+    if (tracing()) trace_begin(thread, wait);
   });
 }
 
-void end_condition_wait(ConditionWait& condition, bool timed_out, uint64_t ns_late) {
+void end_condition_wait(ConditionWait& condition, WaitEnd end, uint64_t ns_late) {
   Wait& wait = condition.wait;
   if (!is_timed(wait)) return;
   const uint64_t now = ticks();
   uint64_t until = now;
   if (wait.thread != nullptr) {
     const Guard guard(Guard::kAtWork);
-    const uint64_t relocking = leave_condition(wait.thread->condition_wait, timed_out);
+    const uint64_t relocking =
+        leave_condition(wait.thread->condition_wait, end == WaitEnd::kGaveUp);
     if (relocking > wait.start_ticks && relocking < now) until = relocking;
   }
   hide();
   if (ns_late > kTimerSlackNs)
     until = now - std::min(to_ticks(ns_late), between(wait.start_ticks, now));
+  if (tracing()) trace_condition_end(condition, end, until, now);
   record_wait(wait, WaitKind::kCond, between(wait.start_ticks, until), now);
   if (until == now) return;
   Wait relock = wait;
@@ -280,15 +350,16 @@ void abandon_condition_wait(void* condition) {
   const Wait& wait = static_cast<ConditionWait*>(condition)->wait;
   if (!is_timed(wait)) return;
   hide();
+  if (tracing()) trace_end(WaitEnd::kGaveUp, ticks());
   if (wait.thread == nullptr) return;
   const Guard guard(Guard::kAtWork);
   abandon_condition(wait.thread->condition_wait);
 }
 
-void note_signal(const void* condition, bool all) {
-  if (!may_record()) return;
+bool note_signal(const void* condition, bool all, uint64_t now) {
+  if (!may_record()) return false;
   const Guard guard(Guard::kAtWork);
-  mark_signalled(condition, all, ticks());
+  return mark_signalled(condition, all, now) && tracing();
 }
 
 }  // namespace mprof::preload

@@ -11,6 +11,7 @@
 
 #include "preload/stacks.h"
 #include "preload/thread_state.h"
+#include "preload/trace.h"
 
 namespace mprof::preload {
 
@@ -18,6 +19,8 @@ namespace mprof::preload {
 void contention_init(uint64_t block_rate_ns, uint32_t mutex_fraction);
 // Other settings, while threads wait and release.
 void contention_set(uint64_t block_rate_ns, uint32_t mutex_fraction);
+// A trace is on, or no more: waits are published whatever the settings say.
+void contention_trace(bool on);
 // Whether anything is recorded at all; hooks pass through otherwise.
 extern std::atomic<bool> contention_on;
 extern std::atomic<bool> records_every_wait;  // MPROF_BLOCK_RATE=1
@@ -34,12 +37,13 @@ struct Wait {
   uint64_t start_ticks;  // 0: not timed
   ThreadBlock* thread;   // with which others know of it; nullptr: they do not
   uint32_t process;
+  uint32_t stack;  // kNoRow: not captured for this wait alone
 };
 
 // Before the real call. `is_lock`: a release of `object` may be charged for this wait.
 void begin_wait(Wait& wait, bool is_lock);
-// After it. `waited`: false when the call failed at once, without a wait.
-void end_wait(Wait& wait, bool waited);
+// After it; kAtOnce: it was no wait.
+void end_wait(Wait& wait, format::WaitEnd end);
 
 // A release, in two halves around the real one.
 struct Release {
@@ -47,9 +51,12 @@ struct Release {
   uint64_t now;
   Charge charge;
   bool is_charged;
+  bool is_traced;
+  format::WaitKind held;  // how it was held
 };
-Release begin_release(WatchedLock& entry, const void* lock, uint64_t now);
-Release charge(WatchedLock& entry, const void* lock, uint64_t now);  // the same inside a Guard
+Release begin_release(WatchedLock& entry, const void* lock, format::WaitKind held, uint64_t now);
+// The same inside a Guard.
+Release charge(WatchedLock& entry, const void* lock, format::WaitKind held, uint64_t now);
 void end_release(const Release& release, CallSite site);
 
 // A wait for a condition is two waits: until the signal, and for the mutex.
@@ -58,10 +65,12 @@ struct ConditionWait {
   const pthread_mutex_t* mutex;
 };
 void begin_condition_wait(ConditionWait& wait);
-// `ns_late`: how long after its deadline a wait that timed out came back; else 0.
-void end_condition_wait(ConditionWait& wait, bool timed_out, uint64_t ns_late);
+// kGaveUp: it timed out. `ns_late`: how long after its deadline it came back then; else 0.
+void end_condition_wait(ConditionWait& wait, format::WaitEnd end, uint64_t ns_late);
 // For a thread that is cancelled there.
 void abandon_condition_wait(void* wait);
-void note_signal(const void* condition, bool all);
+
+// A signal, before the real one. True if a trace is to say, after it, that it was sent.
+bool note_signal(const void* condition, bool all, uint64_t now);
 
 }  // namespace mprof::preload

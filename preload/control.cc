@@ -7,6 +7,7 @@
 #include "preload/low.h"
 #include "preload/sampler.h"
 #include "preload/sys.h"
+#include "preload/trace.h"
 
 namespace mprof::preload {
 namespace {
@@ -46,6 +47,10 @@ void apply_cpu_hz(uint32_t hz) {
   cpu_set_rate(hz);
 }
 
+void apply_trace(uint32_t wanted) {
+  if (wanted <= 1) trace_set(wanted == 1);
+}
+
 bool is_behind() {
   const format::Control& control = header->control;
   return control.epoch.load(std::memory_order_acquire) !=  // (E)
@@ -59,6 +64,7 @@ void apply_once() {
   apply_contention(control.block_rate_ns.load(std::memory_order_relaxed),
                    control.mutex_fraction.load(std::memory_order_relaxed));
   apply_cpu_hz(control.cpu_hz.load(std::memory_order_relaxed));
+  apply_trace(control.trace.load(std::memory_order_relaxed));
   control.applied_epoch.store(epoch, std::memory_order_release);  // (E)
 }
 

@@ -18,13 +18,16 @@ namespace mprof::preload {
 
 void apply_control();
 
-// Outside mprof and while there is a dump: two words of one line. Anywhere else it does nothing.
-inline void notice_control() {
-  if (self.inside != 0 || !recording()) return;
+// Outside mprof and while there is a dump; two words of one line.
+inline void notice_control_of_dump() {
   const format::Control& control = header->control;
   if (control.epoch.load(std::memory_order_relaxed) !=
       control.applied_epoch.load(std::memory_order_relaxed)) [[unlikely]]
     apply_control();
+}
+// Anywhere else it does nothing.
+inline void notice_control() {
+  if (self.inside == 0 && recording()) notice_control_of_dump();
 }
 
 // In a forked child: nobody applies anything.

@@ -12,6 +12,7 @@
 #include "preload/spin.h"
 #include "preload/stacks.h"
 #include "preload/sys.h"
+#include "preload/trace.h"
 
 namespace mprof::preload {
 namespace {
@@ -95,11 +96,6 @@ void sync_timer(ThreadRow& row) {
   }
 }
 
-bool is_alive(const ThreadRow& row) {
-  return row.tid.load(std::memory_order_acquire) != 0 &&
-         row.end_ticks.load(std::memory_order_relaxed) == 0;
-}
-
 template <class Use>
 void for_each_thread(Use&& use) {
   for (uint32_t i = 0; i < tables.threads.used(); ++i)
@@ -130,6 +126,7 @@ void take_sample(ThreadBlock* thread, const Registers& interrupted, uint64_t per
                                                     current_labels(), thread->row_number);
   if (row == kNoRow || !add_count(thread, row, {period, periods * format::kWeightOne}, ticks()))
     return drop(periods);
+  if (tracing()) trace_write(thread, format::TraceKind::kCpu, ticks(), stack);
   add_own(thread->row->cpu_samples, 1);
   if ((thread->row->cpu_samples.load(std::memory_order_relaxed) & 63) == 1) {
     update_clock();

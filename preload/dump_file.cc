@@ -355,8 +355,10 @@ void give_back_unused(int fd) {
       if (used != 0) end = std::max(end, offset + used);
     }
   }
-  end = std::min<size_t>(end + 65536 + header->profbuf_words * 8,
-                         header->file_bytes.load(std::memory_order_relaxed));
+  const bool has_rings = chunks_of(directory_of(TableId::kTraceData)) != 0;
+  end = std::min<size_t>(
+      end + 65536 + header->profbuf_words * 8 + (has_rings ? header->trace_ring_bytes : 0),
+      header->file_bytes.load(std::memory_order_relaxed));
   if (sys::ftruncate(fd, end) == 0) header->file_bytes.store(end, std::memory_order_relaxed);
 }
 
@@ -430,8 +432,8 @@ bool grow_table(format::TableId table, uint64_t seen_capacity) {
   if (growing.exchange(true, std::memory_order_acquire)) return false;
   const TableDirectory& directory = directory_of(table);
   const uint32_t chunks = chunks_of(directory);
-  const bool grown =
-      uint64_t{directory.first_rows} << (chunks - 1) != seen_capacity || add_chunk(table);
+  const uint64_t capacity = chunks == 0 ? 0 : uint64_t{directory.first_rows} << (chunks - 1);
+  const bool grown = capacity != seen_capacity || add_chunk(table);
   if (!grown) header->mapped_growth_failures.fetch_add(1, std::memory_order_relaxed);
   growing.store(false, std::memory_order_release);
   return grown;

@@ -9,10 +9,13 @@
 #include <errno.h>
 #include <cstring>
 
+#include "preload/clock.h"
 #include "preload/filter.h"
 #include "preload/real.h"
+#include "preload/real_calls.h"
 #include "preload/sampled_path.h"
 #include "preload/sampler.h"
+#include "preload/trace.h"
 
 using namespace mprof::preload;  // the functions below are libc's names, outside any namespace
 
@@ -90,6 +93,46 @@ void* move_sampled(void* old, size_t bytes, CallSite site) {
 
 [[gnu::noinline]] void* realloc_sampled(void* old, size_t bytes) {
   return counted(real.realloc(old, bytes), bytes, MPROF_CALL_SITE());
+}
+
+// What the process holds; both numbers miss something: pages given back from within the heap leave
+// the break where it is, pages that were never touched are not resident.
+struct Held {
+  uintptr_t heap_end;
+  uint64_t resident_bytes;
+};
+
+// statm: all pages, resident ones, ...
+uint64_t resident_bytes() {
+  char text[128];
+  if (read_small_file("/proc/self/statm", text, sizeof text) <= 0) return 0;
+  const char* number = strchr(text, ' ');
+  uint64_t pages = 0;
+  while (number != nullptr && *++number >= '0' && *number <= '9')
+    pages = pages * 10 + static_cast<uint64_t>(*number - '0');
+  return pages * mprof::format::kPageBytes;
+}
+
+Held held() { return {reinterpret_cast<uintptr_t>(real.sbrk(0)), resident_bytes()}; }
+
+uint64_t given_back(const Held& before, const Held& after) {
+  const uint64_t heap = before.heap_end > after.heap_end ? before.heap_end - after.heap_end : 0;
+  const uint64_t resident = before.resident_bytes > after.resident_bytes
+                                ? before.resident_bytes - after.resident_bytes
+                                : 0;
+  return heap > resident ? heap : resident;
+}
+
+[[gnu::noinline]] int malloc_trim_traced(size_t keep) {
+  const Held before = held();
+  const uint64_t start_ticks = ticks();
+  const int trimmed = real_calls.malloc_trim(keep);
+  const uint64_t spent_ticks = ticks() - start_ticks;
+  const ErrnoGuard keep_errno;
+  trace_event_at(MPROF_CALL_SITE(), mprof::format::TraceKind::kTrim,
+                 trimmed != 0 ? given_back(before, held()) : 0, spent_ticks);
+  trace_break_is_told();
+  return trimmed;
 }
 
 [[gnu::always_inline]] inline bool give_back(void* block) {
@@ -179,6 +222,12 @@ MPROF_EXPORT void* pvalloc(size_t bytes) noexcept {
   if (leaves_piece(bytes)) [[unlikely]]
     return pvalloc_sampled(bytes);
   return real.pvalloc(bytes);
+}
+
+MPROF_EXPORT int malloc_trim(size_t keep) noexcept {
+  if (tracing()) [[unlikely]]
+    return malloc_trim_traced(keep);
+  return real_calls.malloc_trim(keep);
 }
 
 }  // extern "C"

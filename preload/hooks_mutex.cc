@@ -60,14 +60,15 @@ int try_unless_robust(pthread_mutex_t* mutex) {
 }
 
 [[gnu::noinline]] int mutex_unlock_due(pthread_mutex_t* mutex, WatchedLock& entry, uint64_t now) {
-  return charged_release(entry, mutex, now, MPROF_CALL_SITE(),
+  return charged_release(entry, mutex, WaitKind::kMutex, now, MPROF_CALL_SITE(),
                          [=] { return real_locks.pthread_mutex_unlock(mutex); });
 }
 
 [[gnu::noinline]] int mutex_unlock_watched(pthread_mutex_t* mutex) {
   if (!is_last_unlock(mutex)) return real_locks.pthread_mutex_unlock(mutex);
   const uint64_t now = ticks();
-  if (WatchedLock* entry = due_at(mutex, now)) return mutex_unlock_due(mutex, *entry, now);
+  if (WatchedLock* entry = due_at(mutex, now, tracing()))
+    return mutex_unlock_due(mutex, *entry, now);
   return real_locks.pthread_mutex_unlock(mutex);
 }
 
@@ -87,14 +88,14 @@ bool mtx_was_waited_for(int result) { return result == thrd_success || result ==
 }
 
 [[gnu::noinline]] int mtx_unlock_due(mtx_t* mutex, WatchedLock& entry, uint64_t now) {
-  return charged_release(entry, mutex, now, MPROF_CALL_SITE(),
+  return charged_release(entry, mutex, WaitKind::kMutex, now, MPROF_CALL_SITE(),
                          [=] { return real_locks.mtx_unlock(mutex); });
 }
 
 [[gnu::noinline]] int mtx_unlock_watched(mtx_t* mutex) {
   if (!is_last_unlock(mutex_of(mutex))) return real_locks.mtx_unlock(mutex);
   const uint64_t now = ticks();
-  if (WatchedLock* entry = due_at(mutex, now)) return mtx_unlock_due(mutex, *entry, now);
+  if (WatchedLock* entry = due_at(mutex, now, tracing())) return mtx_unlock_due(mutex, *entry, now);
   return real_locks.mtx_unlock(mutex);
 }
 
@@ -107,13 +108,14 @@ bool mtx_was_waited_for(int result) { return result == thrd_success || result ==
 const void* address_of(pthread_spinlock_t* lock) { return const_cast<const int*>(lock); }
 
 [[gnu::noinline]] int spin_unlock_due(pthread_spinlock_t* lock, WatchedLock& entry, uint64_t now) {
-  return charged_release(entry, lock, now, MPROF_CALL_SITE(),
+  return charged_release(entry, lock, WaitKind::kSpin, now, MPROF_CALL_SITE(),
                          [=] { return real_locks.pthread_spin_unlock(lock); });
 }
 
 [[gnu::noinline]] int spin_unlock_watched(pthread_spinlock_t* lock) {
   const uint64_t now = ticks();
-  if (WatchedLock* entry = due_at(address_of(lock), now)) return spin_unlock_due(lock, *entry, now);
+  if (WatchedLock* entry = due_at(address_of(lock), now, tracing()))
+    return spin_unlock_due(lock, *entry, now);
   return real_locks.pthread_spin_unlock(lock);
 }
 

@@ -20,6 +20,7 @@
 #include "preload/rule_cache.h"
 #include "preload/stacks.h"
 #include "preload/thread_start.h"
+#include "preload/trace.h"
 
 using namespace mprof::preload;  // the functions below are libc's names, outside any namespace
 using mprof::format::kNoRow;
@@ -75,6 +76,7 @@ Task begin_thread(void* argument) {
     take_row(task.row, task.process);
   else if (cpu_rate() != 0 && recording())
     note_thread();  // or nobody would know that its time is to be sampled
+  if (tracing()) trace_event(mprof::format::TraceKind::kBegin);
   return task;
 }
 
@@ -101,42 +103,58 @@ size_t stack_bytes_of(const pthread_attr_t* attributes) {
   return bytes;
 }
 
-// The row of the threadcreate profile that this thread counts in; kNoRow if none.
-uint32_t creation_of(const void* function, const void* argument, CallSite site) {
-  if (self.inside != 0 || !ready_to_sample()) return kNoRow;
-  uint32_t creation = kNoRow;
+struct Creation {
+  uint32_t row;  // of the threadcreate profile that the new thread counts in; kNoRow if none
+  uint32_t stack;
+  uint64_t now;
+};
+Creation creation_of(const void* function, const void* argument, CallSite site) {
+  Creation creation{kNoRow, kNoRow, 0};
+  if (self.inside != 0 || !ready_to_sample()) return creation;
   work_on_sample([&](ThreadBlock* thread) {
-    const uint32_t stack = capture_stack(thread, site);
+    creation.now = ticks();
+    const uint32_t stack = creation.stack = capture_stack(thread, site);
     if (stack == kNoRow) return;
     const uint32_t labels = with_address(kNoRow, LabelName::kStart, start_of(function, argument));
-    creation =
+    creation.row =
         find_count(mprof::format::CountKind::kThreadCreate, stack, labels, thread->row_number);
   });
   return creation;
 }
 
-void count_creation(uint32_t creation) {
-  if (self.inside != 0 || !recording()) return;
+void count_creation(const Creation& creation, uint32_t thread_row) {
+  if (creation.now == 0 || self.inside != 0 || !recording()) return;
   work_on_sample([&](ThreadBlock* thread) {
-    add_count(thread, creation, {0, mprof::format::kWeightOne}, ticks());
+    if (tracing() && thread_row != kNoRow)
+      trace_write(thread, mprof::format::TraceKind::kCreate, creation.now, creation.stack,
+                  thread_row);
+    if (creation.row != kNoRow)
+      add_count(thread, creation.row, {0, mprof::format::kWeightOne}, ticks());
   });
+}
+
+// A thread has a row of its own from the start if it counts, or a trace is to tell who made it.
+uint32_t row_for(const Creation& creation) {
+  const bool is_wanted = creation.row != kNoRow || (tracing() && creation.now != 0);
+  return is_wanted ? make_row_for_new_thread(creation.row) : kNoRow;
 }
 
 // Makes a thread by `create(start)`; there may be no Start for it.
 template <class Create>
 [[gnu::always_inline]] inline int create_thread(const void* function, const Task& task,
                                                 CallSite site, Create&& create) {
-  const uint32_t creation = creation_of(function, task.argument, site);
+  const Creation creation = creation_of(function, task.argument, site);
+  uint32_t row = kNoRow;
   Start* start = take_start();
   if (start != nullptr) {
     start->task = task;
     start->task.process = process_number;
     start->task.labels = self.labels;
-    start->task.row = creation == kNoRow ? kNoRow : make_row_for_new_thread(creation);
+    start->task.row = row = row_for(creation);
   }
   const int error = create(start);
   if (error != 0 && start != nullptr) give_start(start);
-  if (error == 0 && creation != kNoRow) count_creation(creation);
+  if (error == 0) count_creation(creation, row);
   return error;
 }
 

@@ -23,6 +23,10 @@ bool is_last_holder(const pthread_rwlock_t* lock) {
   return lock->__data.__cur_writer != 0 || lock->__data.__readers >> 3 == 1;
 }
 
+WaitKind held_as(const pthread_rwlock_t* lock) {
+  return lock->__data.__cur_writer != 0 ? WaitKind::kRwlockWrite : WaitKind::kRwlockRead;
+}
+
 template <class Call>
 [[gnu::always_inline]] inline int wait_to_read(pthread_rwlock_t* lock, CallSite site, Call&& call) {
   return timed_wait(WaitKind::kRwlockRead, lock, site, true, call, rwlock_was_waited_for);
@@ -65,14 +69,15 @@ template <class Call>
 // they leave one after the other.
 [[gnu::noinline]] int rwlock_unlock_due(pthread_rwlock_t* lock, WatchedLock& entry, uint64_t now) {
   return charged_shared_release(
-      entry, lock, now, MPROF_CALL_SITE(), [=] { return is_last_holder(lock); },
+      entry, lock, held_as(lock), now, MPROF_CALL_SITE(), [=] { return is_last_holder(lock); },
       [=] { return real_locks.pthread_rwlock_unlock(lock); });
 }
 
 [[gnu::noinline]] int rwlock_unlock_watched(pthread_rwlock_t* lock) {
   const uint64_t now = ticks();
   WatchedLock* entry = find_watched(lock);
-  if (entry != nullptr && is_point_before(*entry, now)) return rwlock_unlock_due(lock, *entry, now);
+  if (entry != nullptr && (is_point_before(*entry, now) || tracing()))
+    return rwlock_unlock_due(lock, *entry, now);
   if (entry == nullptr)
     tidy_home(lock, now);
   else if (is_last_holder(lock))

@@ -23,11 +23,17 @@
 #include "preload/waiting.h"
 
 using namespace mprof::preload;  // the functions below are libc's names, outside any namespace
+using mprof::format::WaitEnd;
 using mprof::format::WaitKind;
 
 namespace {
 
 constexpr int64_t kSecondNs = 1000000000;
+
+WaitEnd end_of_call(long result, bool was_interrupted) {
+  if (was_interrupted || (result == -1 && errno == EAGAIN)) return WaitEnd::kGaveUp;
+  return result >= 0 ? WaitEnd::kGotIt : WaitEnd::kAtOnce;
+}
 
 // `first()` is the call, `again(elapsed_ns)` the same for the rest of its time.
 template <class First, class Again, class IsInterrupted>
@@ -36,7 +42,7 @@ template <class First, class Again, class IsInterrupted>
   const ParkedCall parked = park_and_show(kind, site);
   auto result = first();
   while (is_interrupted(result) && was_cut(parked)) result = again(elapsed_ns(parked));
-  unpark_and_hide(parked);
+  unpark_and_hide(parked, end_of_call(result, is_interrupted(result)));
   return result;
 }
 

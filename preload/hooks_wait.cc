@@ -20,6 +20,7 @@ extern "C" void _pthread_cleanup_push(_pthread_cleanup_buffer* buffer, void (*ro
 extern "C" void _pthread_cleanup_pop(_pthread_cleanup_buffer* buffer, int execute);
 
 using namespace mprof::preload;  // the functions below are libc's names, outside any namespace
+using mprof::format::WaitEnd;
 using mprof::format::WaitKind;
 
 namespace {
@@ -35,7 +36,8 @@ uint64_t ns_past(clockid_t clock, const timespec& deadline) {
 // The release of the mutex in a wait; it is charged before, since there is no moment after it.
 void give_up_watched(const pthread_mutex_t* mutex, CallSite site) {
   const uint64_t now = ticks();
-  if (WatchedLock* entry = due_at(mutex, now)) end_release(begin_release(*entry, mutex, now), site);
+  if (WatchedLock* entry = due_at(mutex, now, tracing()))
+    end_release(begin_release(*entry, mutex, WaitKind::kMutex, now), site);
 }
 
 // A wait for a condition gives its mutex up, which may let others in, and takes it again.
@@ -58,8 +60,38 @@ template <class Call, class Overshoot>
   const int error = call();
   _pthread_cleanup_pop(&cleanup, 0);
   const bool late = error == timed_out;
-  end_condition_wait(wait, late, late ? overshoot_ns() : 0);
+  const WaitEnd end =
+      late ? WaitEnd::kGaveUp : end_of_wait(error, error == 0 || error == EOWNERDEAD);
+  end_condition_wait(wait, end, late ? overshoot_ns() : 0);
   return error;
+}
+
+// Runs `call`, the real signal; the release is dated before it, and told after it.
+template <class Call>
+[[gnu::always_inline]] inline int signal_waiters(const void* condition, bool all, CallSite site,
+                                                 Call&& call) {
+  const uint64_t now = ticks();
+  const bool is_traced = note_signal(condition, all, now);
+  const int error = call();
+  if (is_traced && error == 0) trace_release(site, now, WaitKind::kCond, condition);
+  return error;
+}
+
+[[gnu::noinline]] int signal_waited_for(pthread_cond_t* condition) {
+  return signal_waiters(condition, false, MPROF_CALL_SITE(),
+                        [=] { return real_locks.pthread_cond_signal(condition); });
+}
+[[gnu::noinline]] int broadcast_waited_for(pthread_cond_t* condition) {
+  return signal_waiters(condition, true, MPROF_CALL_SITE(),
+                        [=] { return real_locks.pthread_cond_broadcast(condition); });
+}
+[[gnu::noinline]] int cnd_signal_waited_for(cnd_t* condition) {
+  return signal_waiters(condition, false, MPROF_CALL_SITE(),
+                        [=] { return real_locks.cnd_signal(condition); });
+}
+[[gnu::noinline]] int cnd_broadcast_waited_for(cnd_t* condition) {
+  return signal_waiters(condition, true, MPROF_CALL_SITE(),
+                        [=] { return real_locks.cnd_broadcast(condition); });
 }
 
 constexpr int kNever = -1;
@@ -120,28 +152,50 @@ template <class Call>
   });
 }
 
+// glibc keeps the number of those that wait in the second 32 bits.
+bool has_waiters(sem_t* semaphore) {
+  return std::atomic_ref(reinterpret_cast<uint32_t*>(semaphore)[1])
+             .load(std::memory_order_relaxed) != 0;
+}
+
+[[gnu::noinline]] int sem_post_waited_for(sem_t* semaphore) {
+  const CallSite site = MPROF_CALL_SITE();
+  const uint64_t now = ticks();
+  const int result = real_locks.sem_post(semaphore);
+  if (result == 0) trace_release(site, now, WaitKind::kSemaphore, semaphore);
+  return result;
+}
+
 bool join_has_waited(int error) { return error == 0 || error == ETIMEDOUT; }
 
 template <class Call>
-[[gnu::always_inline]] inline int wait_for_end(CallSite site, Call&& call) {
-  return timed_wait(WaitKind::kJoin, nullptr, site, false, call, join_has_waited);
+[[gnu::always_inline]] inline int wait_for_end(pthread_t thread, CallSite site, Call&& call) {
+  return timed_wait(WaitKind::kJoin, reinterpret_cast<const void*>(thread), site, false, call,
+                    join_has_waited);
 }
 
 [[gnu::noinline]] int join_running(pthread_t thread, void** result) {
-  return wait_for_end(MPROF_CALL_SITE(), [=] { return real_locks.pthread_join(thread, result); });
+  return wait_for_end(thread, MPROF_CALL_SITE(),
+                      [=] { return real_locks.pthread_join(thread, result); });
 }
 [[gnu::noinline]] int timedjoin_running(pthread_t thread, void** result, const timespec* deadline) {
-  return wait_for_end(MPROF_CALL_SITE(),
+  return wait_for_end(thread, MPROF_CALL_SITE(),
                       [=] { return real_locks.pthread_timedjoin_np(thread, result, deadline); });
 }
 [[gnu::noinline]] int clockjoin_running(pthread_t thread, void** result, clockid_t clock,
                                         const timespec* deadline) {
-  return wait_for_end(MPROF_CALL_SITE(), [=] {
+  return wait_for_end(thread, MPROF_CALL_SITE(), [=] {
     return real_locks.pthread_clockjoin_np(thread, result, clock, deadline);
   });
 }
 [[gnu::noinline]] int thrd_join_running(thrd_t thread, int* result) {
-  return wait_for_end(MPROF_CALL_SITE(), [=] { return real_locks.thrd_join(thread, result); });
+  return wait_for_end(thread, MPROF_CALL_SITE(),
+                      [=] { return real_locks.thrd_join(thread, result); });
+}
+
+[[gnu::noinline]] int yield_traced() {
+  trace_yield(MPROF_CALL_SITE());
+  return real_locks.sched_yield();
 }
 
 bool is_futex_wait(long operation) {
@@ -153,6 +207,32 @@ bool is_futex_wait(long operation) {
     case FUTEX_LOCK_PI2: return true;
     default: return false;
   }
+}
+
+bool is_futex_wake(long operation) {
+  switch (operation & FUTEX_CMD_MASK) {
+    case FUTEX_WAKE:
+    case FUTEX_WAKE_BITSET:
+    case FUTEX_WAKE_OP:
+    case FUTEX_REQUEUE:
+    case FUTEX_CMP_REQUEUE:
+    case FUTEX_UNLOCK_PI: return true;
+    default: return false;
+  }
+}
+
+// The kernel tells how many it woke; an unlock hands the lock over.
+bool has_woken(long result, long operation) {
+  return result > 0 || (result == 0 && (operation & FUTEX_CMD_MASK) == FUTEX_UNLOCK_PI);
+}
+
+[[gnu::noinline]] long traced_wake(CallSite site, long number, long address, long operation, long c,
+                                   long d, long e, long f) {
+  const uint64_t now = ticks();
+  const long result = real_locks.syscall(number, address, operation, c, d, e, f);
+  if (has_woken(result, operation))
+    trace_release(site, now, WaitKind::kFutex, reinterpret_cast<const void*>(address));
+  return result;
 }
 
 // A timed wait for a raw futex may come back early for no reason at all; who calls it knows that.
@@ -194,12 +274,12 @@ MPROF_EXPORT int pthread_cond_clockwait(pthread_cond_t* condition, pthread_mutex
 }
 
 MPROF_EXPORT int pthread_cond_signal(pthread_cond_t* condition) noexcept {
-  if (is_waited_for(condition)) note_signal(condition, false);
+  if (is_waited_for(condition)) return signal_waited_for(condition);
   return real_locks.pthread_cond_signal(condition);
 }
 
 MPROF_EXPORT int pthread_cond_broadcast(pthread_cond_t* condition) noexcept {
-  if (is_waited_for(condition)) note_signal(condition, true);
+  if (is_waited_for(condition)) return broadcast_waited_for(condition);
   return real_locks.pthread_cond_broadcast(condition);
 }
 
@@ -217,12 +297,12 @@ MPROF_EXPORT int cnd_timedwait(cnd_t* condition, mtx_t* mutex, const timespec* d
 }
 
 MPROF_EXPORT int cnd_signal(cnd_t* condition) {
-  if (is_waited_for(condition)) note_signal(condition, false);
+  if (is_waited_for(condition)) return cnd_signal_waited_for(condition);
   return real_locks.cnd_signal(condition);
 }
 
 MPROF_EXPORT int cnd_broadcast(cnd_t* condition) {
-  if (is_waited_for(condition)) note_signal(condition, true);
+  if (is_waited_for(condition)) return cnd_broadcast_waited_for(condition);
   return real_locks.cnd_broadcast(condition);
 }
 
@@ -247,6 +327,20 @@ MPROF_EXPORT int sem_timedwait(sem_t* semaphore, const timespec* deadline) {
 MPROF_EXPORT int sem_clockwait(sem_t* semaphore, clockid_t clock, const timespec* deadline) {
   if (is_wait_clock(clock) && is_deadline(deadline) && take_at_once(semaphore)) return 0;
   return sem_clockwait_busy(semaphore, clock, deadline);
+}
+
+// Async-signal-safe. After the real post the semaphore may be gone.
+MPROF_EXPORT int sem_post(sem_t* semaphore) noexcept {
+  if (tracing() && has_waiters(semaphore)) [[unlikely]]
+    return sem_post_waited_for(semaphore);
+  return real_locks.sem_post(semaphore);
+}
+
+// A yield is told before it is made.
+MPROF_EXPORT int sched_yield() noexcept {
+  if (tracing()) [[unlikely]]
+    return yield_traced();
+  return real_locks.sched_yield();
 }
 
 // The last one to come, who is told so, has not waited.
@@ -276,8 +370,12 @@ MPROF_EXPORT int thrd_join(thrd_t thread, int* result) { return thrd_join_runnin
 // Reached from syscall() below, with its arguments where they are.
 [[gnu::visibility("hidden")]] long mprof_futex(long number, long address, long operation, long c,
                                                long d, long e, long f) {
-  if (!is_futex_wait(operation)) return real_locks.syscall(number, address, operation, c, d, e, f);
   const CallSite site = MPROF_CALL_SITE();
+  if (!is_futex_wait(operation)) {
+    if (tracing() && is_futex_wake(operation))
+      return traced_wake(site, number, address, operation, c, d, e, f);
+    return real_locks.syscall(number, address, operation, c, d, e, f);
+  }
   const auto call = [=] { return parked_futex(site, number, address, operation, c, d, e, f); };
   return timed_wait(WaitKind::kFutex, reinterpret_cast<const void*>(address), site, false, call,
                     futex_has_waited);

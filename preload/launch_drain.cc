@@ -2,15 +2,15 @@
 #include "preload/launch_drain.h"
 
 #include <dlfcn.h>
-#include <fcntl.h>
 #include <linux/close_range.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "preload/low.h"
+#include "preload/sys.h"
+#include "preload/thread_state.h"
 
 namespace mprof::preload {
 namespace {
@@ -53,7 +53,7 @@ void become_drainer(const char* program, const char* dump_path) {
   sigset_t none;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, nullptr);
-  const int null = open("/dev/null", O_RDWR);
+  const int null = sys::open("/dev/null", O_RDWR);
   for (int fd = 0; null >= 0 && fd <= 2; ++fd) dup2(null, fd);
   syscall(SYS_close_range, 3u, ~0u, 0u);
   const char* arguments[] = {program, "drain", dump_path, nullptr};
@@ -63,17 +63,18 @@ void become_drainer(const char* program, const char* dump_path) {
 
 }  // namespace
 
-void launch_drain(const char* dump_path) {
+void launch_drain(const char* dump_path, const char* reason) {
   const ErrnoGuard keep_errno;
+  const Guard guard(Guard::kOwnCalls);
   Line program;
   if (!find_program(&program)) {
     Line line;
-    line << "MPROF_DRAIN=1: the program mprof was not found beside the library; not draining";
+    line << reason << ": the program mprof was not found beside the library; not draining";
     return line.say();
   }
   const long child = clone_quietly();
   if (child == 0) become_drainer(program.text(), dump_path);
-  if (child > 0) wait4(static_cast<pid_t>(child), nullptr, __WALL, nullptr);
+  if (child > 0) sys::wait_for(static_cast<int>(child));
 }
 
 }  // namespace mprof::preload

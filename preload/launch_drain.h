@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Starts `mprof drain` beside the program, for MPROF_DRAIN=1.
+// Starts `mprof drain` beside the program, for MPROF_DRAIN=1 and for a trace. Where one runs
+// already, this one ends at once: the journal is locked.
 //
 // The drainer is nobody's child that the program could see: it is cloned without an exit signal
 // and orphaned at once, in a session of its own, so wait() and SIGCHLD handlers know nothing.
 //
-// Called by preload/lifecycle.cc, once. Blocks: for the time of two clones. Fails: one line.
+// Called by preload/lifecycle.cc, and by a program that begins its trace. Blocks: for the time of
+// two clones. Fails: one line.
 #pragma once
 
 namespace mprof::preload {
 
-void launch_drain(const char* dump_path);
+// `reason`: what asked for it.
+void launch_drain(const char* dump_path, const char* reason);
 
 }  // namespace mprof::preload

@@ -24,6 +24,7 @@
 #include "preload/program_labels.h"
 #include "preload/range_table.h"
 #include "preload/real.h"
+#include "preload/real_calls.h"
 #include "preload/real_locks.h"
 #include "preload/rule_cache.h"
 #include "preload/sampler.h"
@@ -31,6 +32,7 @@
 #include "preload/snapshot.h"
 #include "preload/stacks.h"
 #include "preload/sys.h"
+#include "preload/trace.h"
 
 namespace mprof::preload {
 
@@ -133,7 +135,8 @@ void seed() {
   seed_sampler(chosen + process_number);
 }
 
-// A child that only computes would have no sample by which to make its dump, and so no timer.
+// A child that only computes would have no sample by which to make its dump, and so no timer and no
+// trace.
 void fork_child() {
   if (state.load(std::memory_order_relaxed) == State::kOn) look_soon();
 }
@@ -141,14 +144,25 @@ void fork_child() {
 void begin_cpu_profile() {
   cpu_begin_in_new_process();
   note_thread();  // it may be turned on later
-  if (settings.cpu_hz == 0) return;
-  if (process_number == 1) pthread_atfork(nullptr, nullptr, fork_child);
-  cpu_set_rate(settings.cpu_hz);
+  if (settings.cpu_hz != 0) cpu_set_rate(settings.cpu_hz);
+}
+
+void watch_forks() {
+  const bool is_first = process_number == 1;
+  if (is_first && (settings.cpu_hz != 0 || settings.trace))
+    pthread_atfork(nullptr, nullptr, fork_child);
+}
+
+// A trace is drained unless somebody says that he does so himself.
+const char* reason_to_drain() {
+  if (settings.drain) return "MPROF_DRAIN=1";
+  return settings.trace && environment("MPROF_DRAIN") == nullptr ? "MPROF_TRACE=1" : nullptr;
 }
 
 bool start_recording() {
   resolve();
   resolve_locks();
+  resolve_calls();
   read_settings();
   if (!wanted()) return false;
   if (!modules_init()) return decline("needs glibc 2.35 or newer");
@@ -174,7 +188,9 @@ bool start_recording() {
   contention_init(settings.block_rate_ns, settings.mutex_fraction);
   signals_init();
   signals_publish();
+  watch_forks();
   begin_cpu_profile();
+  if (settings.trace) trace_set(true);
   return true;
 }
 
@@ -201,6 +217,7 @@ __attribute__((destructor)) void finish() {
 
 bool leave_parents_dump() {
   const ErrnoGuard keep_errno;
+  forget_trace();
   abandon_dump();
   forget_threads();
   forget_control();
@@ -228,7 +245,7 @@ bool start_if_new() {
   state.store(started ? State::kOn : State::kOff, std::memory_order_release);
   if (!started) return false;
   announce();
-  if (settings.drain) launch_drain(dump_path());
+  if (const char* reason = reason_to_drain()) launch_drain(dump_path(), reason);
   return true;
 }
 

@@ -7,6 +7,7 @@
 // The layouts of pthread_mutex_t and pthread_rwlock_t that are read here are part of glibc's ABI.
 #pragma once
 
+#include <errno.h>
 #include <pthread.h>
 #include <threads.h>
 #include <time.h>
@@ -16,6 +17,13 @@
 #include "preload/single_thread.h"
 
 namespace mprof::preload {
+
+// What a call that waited came back with; C11's thrd_success is 0, too. `has_waited`: it did not
+// fail at once.
+inline format::WaitEnd end_of_wait(long result, bool has_waited) {
+  if (!has_waited) return format::WaitEnd::kAtOnce;
+  return result == 0 || result == EOWNERDEAD ? format::WaitEnd::kGotIt : format::WaitEnd::kGaveUp;
+}
 
 // Runs `call` as a wait for `object`; `has_waited(result)`: it did not fail at once.
 template <class Call, class HasWaited>
@@ -28,15 +36,17 @@ template <class Call, class HasWaited>
   wait.site = site;
   begin_wait(wait, is_lock);
   const auto result = call();
-  end_wait(wait, has_waited(result));
+  end_wait(wait, end_of_wait(result, has_waited(result)));
   return result;
 }
 
-// Runs `call`, which releases `lock` if it gives 0; the release of a watched lock, and due.
+// Runs `call`, which releases `lock` if it gives 0; the release of a watched lock, and due or to be
+// traced.
 template <class Call>
 [[gnu::always_inline]] inline int charged_release(WatchedLock& entry, const volatile void* lock,
-                                                  uint64_t now, CallSite site, Call&& call) {
-  const Release release = begin_release(entry, const_cast<const void*>(lock), now);
+                                                  format::WaitKind held, uint64_t now,
+                                                  CallSite site, Call&& call) {
+  const Release release = begin_release(entry, const_cast<const void*>(lock), held, now);
   const int error = call();
   if (error == 0) end_release(release, site);
   return error;
@@ -45,12 +55,13 @@ template <class Call>
 // The same for a lock that several can hold: `is_last()` says whether the release lets anybody in.
 template <class IsLast, class Call>
 [[gnu::always_inline]] inline int charged_shared_release(WatchedLock& entry, const void* lock,
-                                                         uint64_t now, CallSite site,
-                                                         IsLast&& is_last, Call&& call) {
+                                                         format::WaitKind held, uint64_t now,
+                                                         CallSite site, IsLast&& is_last,
+                                                         Call&& call) {
   if (!may_record()) return call();
   self.inside = Guard::kAtWork;  // a handler that interrupts here must not leave another lock
   const bool alone = begin_leaving(entry, lock);
-  const Release release = alone && is_last() ? charge(entry, lock, now) : Release{};
+  const Release release = alone && is_last() ? charge(entry, lock, held, now) : Release{};
   const int error = call();
   if (alone) end_leaving(entry);
   self.inside = 0;

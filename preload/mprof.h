@@ -22,7 +22,7 @@
 #include <stdint.h>
 
 /* Grows by one when functions are added here; those that exist keep their meaning. */
-#define MPROF_API_VERSION 2
+#define MPROF_API_VERSION 3
 
 #if !defined(__x86_64__) || !defined(__GNUC__)
 #error "mprof.h: x86-64 Linux with gcc or clang only, like libmprof.so itself"
@@ -274,6 +274,85 @@ MPROF_INLINE int mprof_snapshot(const char* name) {
   return snapshot != 0 ? snapshot(name) : ENOSYS;
 }
 
+/* ---- The execution trace --------------------------------------------------------------------- */
+
+/*
+ * Begins to record what each thread does at each moment; `mprof trace` shows it. 0, or an error
+ * number: EBUSY: it is on already. ENOSYS: no library, or this process is not recorded.
+ */
+MPROF_INLINE int mprof_trace_start(void) {
+  MPROF_WEAK_FUNCTION(int, start, mprof_library_trace_start, void);
+  return start != 0 ? start() : ENOSYS;
+}
+
+/* Ends it, if it was on. What was recorded stays. */
+MPROF_INLINE int mprof_trace_stop(void) {
+  MPROF_WEAK_FUNCTION(int, stop, mprof_library_trace_stop, void);
+  return stop != 0 ? stop() : ENOSYS;
+}
+
+/* 1: a trace is on, whoever started it. 0: none, or no library. */
+MPROF_INLINE int mprof_trace_is_on(void) {
+  MPROF_WEAK_FUNCTION(int, is_on, mprof_library_trace_is_on, void);
+  return is_on != 0 ? is_on() : 0;
+}
+
+/*
+ * While no trace is on, what follows costs next to nothing and leaves nothing behind, but for the
+ * ids of tasks: a task keeps its own when a trace begins. Names are cut to 256 bytes; NULL and ""
+ * become "[unnamed]", and each new name after 8192 different ones "[other]".
+ */
+
+/*
+ * A task: a piece of work, across whatever threads it goes: a request, a job. `parent`: the task
+ * that it is a part of, or 0. Its id, which is no other's in this process and never 0; 0 without
+ * the library, or when this process is not recorded.
+ */
+MPROF_INLINE uint64_t mprof_task_begin(const char* name, uint64_t parent) {
+  MPROF_WEAK_FUNCTION(uint64_t, begin, mprof_library_task_begin, const char*, uint64_t);
+  return begin != 0 ? begin(name, parent) : 0;
+}
+
+/* In any thread. 0: nothing. */
+MPROF_INLINE void mprof_task_end(uint64_t task) {
+  MPROF_WEAK_FUNCTION(void, end, mprof_library_task_end, uint64_t);
+  if (end != 0) end(task);
+}
+
+/* What mprof_region_end() is to be given: it tells the library again what ends. */
+typedef struct {
+  uint64_t task;
+  const char* name;
+} mprof_region_t;
+
+/*
+ * A region: a stretch of time in the life of the calling thread, as part of a task, or of none (0).
+ * Regions of a thread nest; the same thread ends it. `name` is not copied: it is there until the
+ * end, as a literal is.
+ */
+MPROF_INLINE mprof_region_t mprof_region_begin(uint64_t task, const char* name) {
+  MPROF_WEAK_FUNCTION(void, begin, mprof_library_region_begin, uint64_t, const char*);
+  mprof_region_t region;
+  region.task = task;
+  region.name = name;
+  if (begin != 0) begin(task, name);
+  return region;
+}
+
+MPROF_INLINE void mprof_region_end(mprof_region_t region) {
+  MPROF_WEAK_FUNCTION(void, end, mprof_library_region_end, uint64_t, const char*);
+  if (end != 0) end(region.task, region.name);
+}
+
+/*
+ * A line of text at this moment, as part of a task, or of none (0). `category` is a name like those
+ * of tasks, few in number; NULL and "" are none. `message` is cut to 1024 bytes; NULL: nothing.
+ */
+MPROF_INLINE void mprof_log(uint64_t task, const char* category, const char* message) {
+  MPROF_WEAK_FUNCTION(void, log_it, mprof_library_log, uint64_t, const char*, const char*);
+  if (log_it != 0) log_it(task, category, message);
+}
+
 #undef MPROF_INLINE
 #undef MPROF_WEAK_FUNCTION
 
@@ -321,6 +400,32 @@ class ScopedPause {
   ~ScopedPause() { mprof_resume(); }
   ScopedPause(const ScopedPause&) = delete;
   ScopedPause& operator=(const ScopedPause&) = delete;
+};
+
+/* A task that ends with the scope, whatever threads worked on it. */
+class Task {
+ public:
+  explicit Task(const char* name, uint64_t parent = 0) : id_(mprof_task_begin(name, parent)) {}
+  ~Task() { mprof_task_end(id_); }
+  Task(const Task&) = delete;
+  Task& operator=(const Task&) = delete;
+  uint64_t id() const { return id_; }
+
+ private:
+  uint64_t id_;
+};
+
+/* A region of the calling thread, until the end of the scope; the name is there until then. */
+class Region {
+ public:
+  explicit Region(const char* name) : region_(mprof_region_begin(0, name)) {}
+  Region(uint64_t task, const char* name) : region_(mprof_region_begin(task, name)) {}
+  ~Region() { mprof_region_end(region_); }
+  Region(const Region&) = delete;
+  Region& operator=(const Region&) = delete;
+
+ private:
+  mprof_region_t region_;
 };
 
 }  // namespace mprof

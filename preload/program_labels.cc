@@ -18,6 +18,7 @@ using format::Lost;
 // An index of its own: rows of mprof's own labels are no longer to walk past.
 constinit format::LabelIndex index;
 std::atomic<uint32_t> rows_used;
+std::atomic<uint32_t> trace_names;
 
 struct Text {
   uint32_t row;  // kNoRow: there was no room for it
@@ -138,6 +139,12 @@ bool decline() {
   return false;
 }
 
+// Threads that bring the same new name at once take a place each.
+bool takes_place_of_name() {
+  return trace_names.load(std::memory_order_relaxed) < kMostTraceNames &&
+         trace_names.fetch_add(1, std::memory_order_relaxed) < kMostTraceNames;
+}
+
 // The row of the set in which a key is; kNoRow if in none.
 uint32_t find_key(uint32_t set, const char* key) {
   while (set != kNoRow && strcmp(key_of(row_at(set)), key) != 0) set = row_at(set).parent;
@@ -151,6 +158,7 @@ bool program_labels_init() {
   if (heads == nullptr || !texts_init()) return false;
   index.reset(&tables.labels, heads);
   rows_used.store(0, std::memory_order_relaxed);
+  trace_names.store(0, std::memory_order_relaxed);
   other = intern(kOther, sizeof kOther);
   return other.row != kNoRow;
 }
@@ -185,6 +193,14 @@ uint32_t without_label(uint32_t set, const char* key) {
   Rest rest;
   rest.take_from(set, row_at(row).key);
   return rest.put_on(row_at(row).parent);
+}
+
+uint32_t trace_name(const char* name) {
+  Text text = intern(name, kLongestLabelValue, false);
+  if (text.row == kNoRow && takes_place_of_name()) text = intern(name, kLongestLabelValue);
+  if (text.row != kNoRow) return text.row;
+  count_lost(Lost::kLabelsFull);
+  return other.row;
 }
 
 }  // namespace mprof::preload

@@ -9,8 +9,11 @@
 //           After kMostLabelRows rows a value that would need a new one becomes "[other]"; rows
 //           kept in reserve are for those, and for what is set beside them. Without even such a row
 //           a label is left out. Each of these counts as Lost::kLabelsFull.
-// Called by preload/api.cc. Threads: any. Signals: not from a handler that interrupted its own
-// thread inside mprof. Allocates: rows of the dump. Blocks: no. Fails: declined and counted.
+// The names of tasks and regions in a trace lie in the string table beside the labels' texts, and
+// are bounded like them.
+// Called by preload/api.cc, api_trace.cc. Threads: any. Signals: not from a handler that
+// interrupted its own thread inside mprof. Allocates: rows of the dump. Blocks: no. Fails: declined
+// and counted.
 #pragma once
 
 #include <cstddef>
@@ -23,6 +26,7 @@ inline constexpr uint32_t kLongestLabelKey = 64;
 inline constexpr uint32_t kLongestLabelValue = 256;
 inline constexpr uint32_t kMostLabelRows = 65536;
 inline constexpr uint32_t kReservedLabelRows = 8192;
+inline constexpr uint32_t kMostTraceNames = 8192;
 
 bool program_labels_init();
 size_t program_labels_bytes();
@@ -32,5 +36,8 @@ size_t program_labels_bytes();
 bool add_label(uint32_t* set, const char* key, const char* value);
 // `set` without a label.
 uint32_t without_label(uint32_t set, const char* key);
+
+// The row of a name; not empty, cut like a value. "[other]" when there is no room for a new one.
+uint32_t trace_name(const char* name);
 
 }  // namespace mprof::preload

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "preload/real_locks.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 
 #include <atomic>
 
-#include "preload/low.h"
+#include "preload/look_up.h"
 
 namespace mprof::preload {
 namespace {
@@ -20,11 +19,6 @@ Result missing(Parameters...) {
     return static_cast<Result>(ENOSYS);
 }
 
-void* look_up(const char* name, const char* version) {
-  void* found = version == nullptr ? nullptr : dlvsym(RTLD_NEXT, name, version);
-  return found != nullptr ? found : dlsym(RTLD_NEXT, name);
-}
-
 template <class Result, class... Parameters>
 void resolve_one(Result (*&pointer)(Parameters...), const char* name, const char* version) {
   void* found = look_up(name, version);
@@ -32,20 +26,12 @@ void resolve_one(Result (*&pointer)(Parameters...), const char* name, const char
                              : &missing<Result, Parameters...>;
 }
 
-// The stand-in of one member: `Tag` has its place, name and version.
-template <class Tag, class Result, class... Parameters>
-Result stand_in(Parameters... parameters) {
-  resolve_one(Tag::pointer(), Tag::kName, Tag::kVersion);
-  return Tag::pointer()(parameters...);
-}
-
-#define MPROF_TAG(result, name, version, ...)                    \
-  struct Tag_##name {                                            \
-    static auto& pointer() { return real_locks.name; }           \
-    static constexpr const char* kName = #name;                  \
-    static constexpr const char* kVersion = version;             \
-    static constexpr result (*kStandIn)(__VA_ARGS__) =           \
-        stand_in<Tag_##name, result __VA_OPT__(, ) __VA_ARGS__>; \
+#define MPROF_TAG(result, name, version, ...)                         \
+  struct Tag_##name {                                                 \
+    static auto& pointer() { return real_locks.name; }                \
+    static void resolve() { resolve_one(pointer(), #name, version); } \
+    static constexpr result (*kStandIn)(__VA_ARGS__) =                \
+        stand_in<Tag_##name, result __VA_OPT__(, ) __VA_ARGS__>;      \
   };
 MPROF_LOCK_FUNCTIONS(MPROF_TAG)
 #undef MPROF_TAG
@@ -64,7 +50,6 @@ constinit RealLocks mprof_real_locks = {
 
 void resolve_locks() {
   if (resolved.exchange(true)) return;
-  const ErrnoGuard keep_errno;
 #define MPROF_RESOLVE(result, name, version, ...) resolve_one(real_locks.name, #name, version);
   MPROF_LOCK_FUNCTIONS(MPROF_RESOLVE)
 #undef MPROF_RESOLVE

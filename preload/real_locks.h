@@ -56,10 +56,12 @@ namespace mprof::preload {
   X(int, pthread_clockjoin_np, nullptr, pthread_t, void**, clockid_t, const timespec*)       \
   X(void, pthread_testcancel, nullptr)                                                       \
   X(int, pthread_setname_np, nullptr, pthread_t, const char*)                                \
+  X(int, sched_yield, nullptr)                                                               \
   X(int, sem_wait, nullptr, sem_t*)                                                          \
   X(int, sem_trywait, nullptr, sem_t*)                                                       \
   X(int, sem_timedwait, nullptr, sem_t*, const timespec*)                                    \
   X(int, sem_clockwait, nullptr, sem_t*, clockid_t, const timespec*)                         \
+  X(int, sem_post, nullptr, sem_t*)                                                          \
   X(int, mtx_lock, nullptr, mtx_t*)                                                          \
   X(int, mtx_trylock, nullptr, mtx_t*)                                                       \
   X(int, mtx_timedlock, nullptr, mtx_t*, const timespec*)                                    \

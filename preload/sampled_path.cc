@@ -11,6 +11,7 @@
 #include "preload/lifecycle.h"
 #include "preload/live_index.h"
 #include "preload/real.h"
+#include "preload/trace.h"
 
 namespace mprof::preload {
 namespace {
@@ -103,6 +104,8 @@ void sample_allocation(ThreadBlock* thread, void* block, size_t bytes, uint64_t 
     return count_lost(Lost::kContended);
   }
   record_allocation(thread, bucket, sample, now);
+  if (tracing()) [[unlikely]]
+    trace_heap(thread, now);
   if (measure_this(thread->row)) {
     bump(thread->row->cost_ticks, ticks() - now);
     bump(thread->row->cost_measured);
@@ -113,7 +116,10 @@ void sample_allocation(ThreadBlock* thread, void* block, size_t bytes, uint64_t 
 
 void count_free(ThreadBlock* thread, const Detached& freed) {
   if (!add_free(freed.bucket, freed.sample, freed.epoch)) return count_lost(Lost::kContended);
-  record_free(thread, freed, ticks());
+  const uint64_t now = ticks();
+  record_free(thread, freed, now);
+  if (tracing()) [[unlikely]]
+    trace_heap(thread, now);
   bump(thread->row->sampled_frees);
 }
 

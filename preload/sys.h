@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #include <cstddef>
@@ -86,6 +87,8 @@ inline const char* readlink(const char* path, char* out, size_t size) {
 inline bool getcwd(char* out, size_t size) {
   return call(SYS_getcwd, address(out), static_cast<long>(size)) > 0;
 }
+// For the end of a child, whether or not it sends a signal.
+inline void wait_for(int child) { call(SYS_wait4, child, 0, __WALL); }
 inline int getpid() { return static_cast<int>(call(SYS_getpid)); }
 inline int getppid() { return static_cast<int>(call(SYS_getppid)); }
 inline int gettid() { return static_cast<int>(call(SYS_gettid)); }

@@ -11,8 +11,10 @@
 #include "preload/counts.h"
 #include "preload/cpu_sampler.h"
 #include "preload/dump_file.h"
+#include "preload/rings.h"
 #include "preload/spin.h"
 #include "preload/sys.h"
+#include "preload/trace.h"
 
 namespace mprof::preload {
 
@@ -62,56 +64,18 @@ void give_block(ThreadBlock* block) {
 // All profbufs together stay below this; threads beyond have totals but no events.
 constexpr uint64_t kMaxProfbufBytes = 64 << 20;
 
-template <class Row>
-bool has_room(format::Table<Row>& table, format::TableId id, uint32_t rows) {
-  const uint64_t capacity = table.capacity();
-  return table.used() + rows <= capacity || grow_table(id, capacity);
-}
-
-format::ProfbufHead* make_profbuf(uint32_t owner, uint32_t* number) {
-  const uint32_t bytes = header->profbuf_words * 8;
-  if ((tables.profbufs.used() + 1) * bytes > kMaxProfbufBytes) return nullptr;
-  // Both tables must agree on numbers: rows are claimed under one lock, and only if both have room.
-  if (!lock_blocks()) return nullptr;
-  const bool room = has_room(tables.profbufs, format::TableId::kProfbufs, 1) &&
-                    has_room(tables.profbuf_data, format::TableId::kProfbufData, bytes);
-  *number = room ? tables.profbufs.claim() : kNoRow;
-  const uint32_t data = *number == kNoRow ? kNoRow : tables.profbuf_data.claim_run(bytes);
-  unlock_blocks();
-  if (data == kNoRow) return nullptr;
-  format::ProfbufHead* head = tables.profbufs.at(*number);
-  uint32_t nobody = 0;  // another thread may have taken it over already
-  return head->owner.compare_exchange_strong(nobody, owner, std::memory_order_acquire) ? head
-                                                                                       : nullptr;
-}
-
-format::ProfbufHead* take_profbuf(uint32_t owner, uint32_t* number) {
-  const uint64_t used = tables.profbufs.used();
-  for (uint32_t i = 0; i < used; ++i) {
-    format::ProfbufHead* head = tables.profbufs.at(i);
-    uint32_t nobody = 0;
-    if (head->owner.load(std::memory_order_relaxed) == 0 &&
-        head->owner.compare_exchange_strong(nobody, owner, std::memory_order_acquire)) {
-      *number = i;
-      return head;
-    }
-  }
-  return make_profbuf(owner, number);
-}
-
 void attach_profbuf(ThreadBlock* block) {
-  uint32_t number;
-  block->profbuf_head = nullptr;
-  // A new one may be taken over by another thread before its maker has it.
-  for (int attempt = 0; block->profbuf_head == nullptr && attempt < 3; ++attempt)
-    block->profbuf_head = take_profbuf(block->row_number + 1, &number);
+  const Rings profbufs{tables.profbufs,           format::TableId::kProfbufs,
+                       tables.profbuf_data,       format::TableId::kProfbufData,
+                       header->profbuf_words * 8, kMaxProfbufBytes};
+  const Ring ring = take_ring(profbufs, block->row_number);
+  block->profbuf_head = ring.head;
   block->profbuf = {};
-  if (block->profbuf_head == nullptr) return;
-  auto* words = reinterpret_cast<std::atomic<uint64_t>*>(
-      tables.profbuf_data.at(number * header->profbuf_words * 8));
-  block->profbuf = {block->profbuf_head, words, header->profbuf_words};
+  if (ring.head == nullptr) return;
+  block->profbuf = {ring.head, reinterpret_cast<std::atomic<uint64_t>*>(ring.data),
+                    header->profbuf_words};
   block->profbuf.set_thread(block->row_number);
-  block->row->profbuf.store(number + 1, std::memory_order_relaxed);
+  block->row->profbuf.store(ring.number + 1, std::memory_order_relaxed);
 }
 
 void show_labels(format::ThreadRow* row) {
@@ -183,8 +147,8 @@ void give_up_block(ThreadBlock* block) {
   live_index.give_all(block->free_rows);
   abandon_condition(block->condition_wait);
   withdraw_wait(block->lock_wait.wait);
-  if (block->profbuf_head != nullptr)
-    block->profbuf_head->owner.store(0, std::memory_order_release);
+  give_ring(block->profbuf_head);
+  give_trace_ring(block);
   // A node that could not be taken out is still looked at by signals: the block is left to them.
   if (block->condition_wait.condition.load(std::memory_order_acquire) == nullptr) give_block(block);
 }
@@ -195,6 +159,7 @@ void thread_ends(void*) {
   if (header == nullptr || self.row == 0 || self.process != process_number) return;
   const Guard guard(Guard::kAtWork);
   note_name();
+  if (tracing()) trace_exit();
   format::ThreadRow& row = *tables.threads.at(self.row - 1);
   row.end_ticks.store(ticks(), std::memory_order_relaxed);
   cpu_thread_ends(row);
@@ -221,7 +186,7 @@ void write_event(ThreadBlock* thread, const uint64_t* record, uint32_t words) {
 }
 
 uint32_t make_row_for_new_thread(uint32_t creation) {
-  if (tables.threads.used() >= kMostRowsAhead) return kNoRow;
+  if (tables.threads.used() >= kMostRowsAhead && !tracing()) return kNoRow;
   const uint32_t number = claim_row(tables.threads, format::TableId::kThreads);
   if (number != kNoRow) tables.threads.at(number)->creation = creation + 1;
   return number;
@@ -277,6 +242,7 @@ void forget_threads() {
   condition_table_forget();
   free_blocks = nullptr;  // their contents belong to the parent's dump
   blocks_locked.store(false, std::memory_order_relaxed);
+  forget_rings();
 }
 
 bool wait_until_nobody_inside() {

@@ -11,6 +11,7 @@
 
 #include "format/profbuf_writer.h"
 #include "format/thread_table.h"
+#include "format/trace_writer.h"
 #include "preload/condition_table.h"
 #include "preload/live_index.h"
 #include "preload/low.h"
@@ -26,6 +27,13 @@ struct ThreadBlock {
   uint32_t process;  // process_number when it was taken
   format::ProfbufHead* profbuf_head;
   format::ProfbufWriter profbuf;
+  format::ProfbufHead* trace_head;  // nullptr: it has no trace ring
+  format::TraceWriter trace;
+  uint32_t trace_session;  // that its records are of
+  uint32_t trace_records;
+  uint64_t last_yield_ticks;
+  uint64_t last_heap_ticks;
+  uint64_t last_heap_bytes;
   LiveFreeList free_rows;
   LockWaitLink lock_wait;
   ConditionNode condition_wait;
@@ -60,10 +68,10 @@ struct ThreadState {
   uintptr_t forwarded_new;  // see real_new.cc
   // The sampling point lies behind this piece; see sampler.h.
   uint64_t steps_beyond;
-  uint64_t drawn_rate;  // with which it was drawn; 0: there is none
-  uint64_t labels;      // the program's, in force: a LabelsWord
-  uint32_t paused;      // mprof_pause() without its mprof_resume(): allocations do not count
-  uint32_t reserved;
+  uint64_t drawn_rate;   // with which it was drawn; 0: there is none
+  uint64_t labels;       // the program's, in force: a LabelsWord
+  uint32_t paused;       // mprof_pause() without its mprof_resume(): allocations do not count
+  uint32_t trace_ended;  // 1: its trace has its end
 };
 static_assert(sizeof(ThreadState) == 96, "TLS comes out of every thread's stack");
 
@@ -98,7 +106,8 @@ ThreadBlock* own_block();
 // One record to the thread's profbuf; what is dropped is counted.
 void write_event(ThreadBlock* thread, const uint64_t* record, uint32_t words);
 
-// The row of a thread that is about to be made by this one; kNoRow if it gets none now.
+// The row of a thread that is about to be made by this one; kNoRow if it gets none now. `creation`:
+// where it counts, or kNoRow.
 uint32_t make_row_for_new_thread(uint32_t creation);
 // At the start of that thread.
 void take_row(uint32_t row, uint32_t process);
@@ -156,6 +165,11 @@ void work_on_sample(Work&& work) {
 bool threads_init();
 // Stack bounds of the thread that calls main().
 void note_main_stack();
+
+inline bool is_alive(const format::ThreadRow& row) {
+  return row.tid.load(std::memory_order_acquire) != 0 &&
+         row.end_ticks.load(std::memory_order_relaxed) == 0;
+}
 
 // A forked child has one thread and no registered ones.
 void forget_threads();

@@ -186,6 +186,14 @@ bool charge_release(WatchedLock& entry, const void* lock, uint64_t now, uint64_t
   return true;
 }
 
+bool may_be_waited_for(const void* lock) {
+  uint32_t looked_at = 0;
+  for (LockWaitLink* link = waiters.load(std::memory_order_acquire); link; link = link->next)
+    if (link->wait.object.load(std::memory_order_relaxed) == lock || ++looked_at > kFewThreads)
+      return true;
+  return false;
+}
+
 bool begin_leaving(WatchedLock& entry, const void* lock) {
   const bool locked = spin_until([&] {
     uint32_t nobody = 0;

@@ -87,14 +87,16 @@ inline void note_release(WatchedLock& entry, uint64_t now) {
   entry.last_release.store(now, std::memory_order_relaxed);
 }
 
-// The entry if a point lies before `now`; otherwise the release is noted, and that was all.
-[[gnu::always_inline]] inline WatchedLock* due_at(const void* lock, uint64_t now) {
+// The entry if a point lies before `now`, or each release is `wanted`; otherwise the release is
+// noted, and that was all.
+[[gnu::always_inline]] inline WatchedLock* due_at(const void* lock, uint64_t now,
+                                                  bool wanted = false) {
   WatchedLock* entry = find_watched(lock);
   if (entry == nullptr) {
     tidy_home(lock, now);
     return nullptr;
   }
-  if (is_point_before(*entry, now)) return entry;
+  if (is_point_before(*entry, now) || wanted) return entry;
   note_release(*entry, now);
   return nullptr;
 }
@@ -109,6 +111,9 @@ struct Charge {
 // real release. `mean_ticks`: T for few threads; `random`: 64 random bits.
 bool charge_release(WatchedLock& entry, const void* lock, uint64_t now, uint64_t mean_ticks,
                     uint64_t random, Charge* charge);
+
+// For a trace: whether anybody waits; true, too, when that is not known after a look at some.
+bool may_be_waited_for(const void* lock);
 
 // Readers of a lock leave one at a time, while somebody waits: two that leave at once must not
 // each take the other for the last one. False: another one takes too long, or nobody waits

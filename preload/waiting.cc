@@ -10,6 +10,7 @@
 #include "preload/lifecycle.h"
 #include "preload/real_locks.h"
 #include "preload/sys.h"
+#include "preload/trace.h"
 
 namespace mprof::preload {
 namespace {
@@ -31,6 +32,14 @@ void publish(format::ThreadRow& row, CallSite site) {
 void withdraw(format::ThreadRow& row) {
   const uint64_t parked = row.parked.load(std::memory_order_relaxed);
   if (is_odd(parked)) row.parked.store(parked + 1, std::memory_order_relaxed);
+}
+
+[[gnu::noinline]] void trace_and_show(format::WaitKind kind, uint64_t start_ticks, CallSite site) {
+  work_on_sample([&](ThreadBlock* thread) {
+    const uint32_t stack = capture_stack(thread, site);
+    show_wait(*thread->row, kind, nullptr, stack, start_ticks);
+    trace_write(thread, format::TraceKind::kWait, start_ticks, stack, static_cast<uint64_t>(kind));
+  });
 }
 
 ThreadBlock* block_to_show() { return self.inside == 0 && recording() ? own_block() : nullptr; }
@@ -70,7 +79,10 @@ ParkedCall park(CallSite site) {
 
 ParkedCall park_and_show(format::WaitKind kind, CallSite site) {
   const ParkedCall parked = park(site);
-  if (parked.thread != nullptr)
+  if (parked.thread == nullptr) return parked;
+  if (tracing())
+    trace_and_show(kind, parked.start_ticks, site);
+  else
     show_wait(*parked.thread->row, kind, nullptr, format::kNoRow, parked.start_ticks);
   return parked;
 }
@@ -93,9 +105,13 @@ void unpark(const ParkedCall& parked) {
   notice_control();
 }
 
-void unpark_and_hide(const ParkedCall& parked) {
-  if (is_ours(parked)) hide_wait(*parked.thread->row);
-  unpark(parked);
+// A trace that is turned on only now does not have the wait.
+void unpark_and_hide(const ParkedCall& parked, format::WaitEnd end) {
+  if (!is_ours(parked)) return;
+  hide_wait(*parked.thread->row);
+  withdraw(*parked.thread->row);
+  trace_event(format::TraceKind::kWaitEnd, static_cast<uint64_t>(end));
+  notice_control();
 }
 
 void note_cut_call(const ucontext_t& interrupted) {

@@ -48,6 +48,7 @@ struct ParkedCall {
 
 // Before the real call.
 ParkedCall park(CallSite site);
+// A wait that a trace has, too.
 ParkedCall park_and_show(format::WaitKind kind, CallSite site);
 
 // After it, when it came back with EINTR: whether that was for our signal alone, so that it is to
@@ -58,7 +59,7 @@ uint64_t elapsed_ns(const ParkedCall& parked);
 
 // At the end. A setting that was changed meanwhile is in force when this returns.
 void unpark(const ParkedCall& parked);
-void unpark_and_hide(const ParkedCall& parked);
+void unpark_and_hide(const ParkedCall& parked, format::WaitEnd end);
 
 // For the signal's handler, for any signal of ours.
 void note_cut_call(const ucontext_t& interrupted);

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // api_micro: what each call of mprof.h costs, in nanoseconds of processor time, one line each. Run
 // it with the library and without; docs/api.md has the results.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
@@ -85,10 +88,38 @@ void measure_rest() {
   });
 }
 
+// While a trace is on (MPROF_TRACE=1), so few that all of them find room in this thread's ring.
+template <class Operation>
+void measure_traced(const char* name, const Operation& operation) {
+  for (int i = 0; i < 10; ++i) operation(0);
+  if (mprof_trace_is_on() != 0)
+    measure(name, operation, 3000, 1);
+  else
+    measure(name, operation);
+}
+
+void measure_trace() {
+  measure_traced("task_begin and task_end",
+                 [](unsigned) { mprof_task_end(mprof_task_begin("request", 0)); });
+  measure_traced("region_begin and region_end",
+                 [](unsigned) { mprof_region_end(mprof_region_begin(0, "parse")); });
+  measure_traced("log of 20 bytes",
+                 [](unsigned) { mprof_log(0, "cache", "not in there, nobody"); });
+  const int null = open("/dev/null", O_WRONLY);
+  measure_traced("write of 0 bytes to /dev/null", [&](unsigned) {
+    if (write(null, "", 0) != 0) abort();
+  });
+  measure_traced("close of no descriptor", [](unsigned) {
+    if (close(-1) != -1) abort();
+  });
+  close(null);
+}
+
 }  // namespace
 }  // namespace mprof::bench
 
 int main() {
+  mprof::bench::measure_trace();
   mprof::bench::measure_labels();
   mprof::bench::measure_storm();
   mprof::bench::measure_rest();

@@ -3,7 +3,8 @@
 
 The kernel looks at CPU timers at its ticks, every 4 ms or so, and while many programs compete, a thread often
 runs between two ticks only: then a signal comes after 20 or 100 ms of its time, stands for all of it, and what is
-behind a thread's last one is in no profile. How far signals were apart is known; tolerances grow with it.
+behind a thread's last one is in no profile. How far signals were apart on average is known, and tolerances grow with
+it; a few very long gaps are not, so a comparison may be made three times. A profile that is wrong is wrong each time.
 """
 
 import math
@@ -72,15 +73,26 @@ class CpuShares(harness.Case):
         self.assertGreater(at_leaf, 0.95 * total)
         self.assertGreater(with_caller, 0.99 * total)
 
+    def try_three_times(self, compare):
+        for _ in range(2):
+            try:
+                return compare()
+            except AssertionError as error:
+                print(f"again: {error}")
+        return compare()
+
     def check(self, program, threads, ms, env=None):
         with self.subTest(program=program, threads=threads, env=env):
-            truth, profile, info = self.run_program(program, "shares", threads, ms, env=env)
-            # The truth is what was asked for.
-            for function, share in SPINNERS.items():
-                self.assertAlmostEqual(truth[function] / truth["process"], share, delta=0.25)
-            self.check_shares(truth, profile, info, threads)
-            self.check_stacks(profile)
-            self.check_info(truth, info, threads)
+            self.try_three_times(lambda: self.check_once(program, threads, ms, env))
+
+    def check_once(self, program, threads, ms, env):
+        truth, profile, info = self.run_program(program, "shares", threads, ms, env=env)
+        # The truth is what was asked for.
+        for function, share in SPINNERS.items():
+            self.assertAlmostEqual(truth[function] / truth["process"], share, delta=0.25)
+        self.check_shares(truth, profile, info, threads)
+        self.check_stacks(profile)
+        self.check_info(truth, info, threads)
 
     def check_info(self, truth, info, threads):
         cpu = info["cpu"]
@@ -104,6 +116,9 @@ class CpuShares(harness.Case):
 
     def test_short_threads_among_long_ones(self):
         """Each is as long as the time between two samples, so it is seen once on average."""
+        self.try_three_times(self.check_short_threads)
+
+    def check_short_threads(self):
         _, _, info = self.run_program("cpu_truth_nofp", "short", 5, 100)
         apart = seconds_apart(info)
         truth, profile, info = self.run_program("cpu_truth_nofp", "short", 30, 100, hz=10)
@@ -115,6 +130,9 @@ class CpuShares(harness.Case):
 
     def test_other_profilers_agree(self):
         """In the same run: gperftools by its own signal, perf from outside."""
+        self.try_three_times(self.check_other_profilers)
+
+    def check_other_profilers(self):
         file = self.dir / "gperftools.profile"
         use_perf = perf_works(self.dir)
         truth, profile, info = self.run_program(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import api_program
 import harness
+import traced_program
 from pprof import Profile
 
 PAGE = Path(os.environ["MPROF_SOURCE"]) / "docs" / "api.md"
@@ -17,7 +18,7 @@ EXAMPLES = {
 COMPILERS = {suffix: (compiler, options) for compiler, suffix, options in api_program.COMPILERS}
 
 
-class Examples(api_program.Case):
+class Examples(traced_program.Case):
     def build(self, name):
         stem, suffix = name.split(".")
         compiler, options = COMPILERS[suffix]
@@ -31,6 +32,14 @@ class Examples(api_program.Case):
         for run, wanted in ((plain, without_library or with_library), (under, with_library)):
             self.assertEqual((run.returncode, run.stdout, run.stderr), (0, wanted, ""), run)
         return self.only_dump()
+
+    def run_and_trace(self, name, output, env=None):
+        """What it says in a trace; it prints the same with the library and without."""
+        program = self.build(name)
+        self.assertEqual(self.run_plain(program).stdout, output)
+        printed, trace = self.trace_of(program, env={"MPROF_TRACE": "1"} if env is None else env)
+        self.assertEqual(printed, output)
+        return list(trace.said())
 
     def labels(self, dump, **bytes_of):
         """The label sets of the only sample with so many bytes."""
@@ -98,6 +107,42 @@ class Examples(api_program.Case):
         profile = self.profile(self.run_example("arena.cc", "1000\n"))
         self.assertIn(4000, [sample.values["alloc_space"] for sample in profile.samples])
         self.assertNotIn(8096, [sample.values["alloc_space"] for sample in profile.samples])
+
+    def test_example_tasks_c(self):
+        self.assertEqual(
+            self.run_and_trace("tasks.c", "answered\n"),
+            [
+                ("TaskBegin", 1, 0, "request"),
+                ("RegionBegin", 1, "parse"),
+                ("RegionEnd", 1, "parse"),
+                ("RegionBegin", 1, "answer"),
+                ("Log", 1, "cache", "not in there"),
+                ("RegionEnd", 1, "answer"),
+                ("TaskEnd", 1),
+            ],
+        )
+
+    def test_example_tasks_cc(self):
+        said = self.run_and_trace("tasks.cc", "imported\n")
+        logs = {line[1]: line[3] for line in said if line[0] == "Log"}
+        self.assertEqual(sorted(logs.values()), ["orders.csv", "prices.csv"])
+        self.assertEqual(set(logs), {2, 3})
+        each = {
+            ("RegionBegin", 0, "wait for both"),
+            ("RegionEnd", 0, "wait for both"),
+            ("TaskBegin", 1, 0, "nightly job"),
+            ("TaskEnd", 1),
+        }
+        for task, text in logs.items():
+            each |= {("TaskBegin", task, 1, "import"), ("TaskEnd", task), ("Log", task, "file", text)}
+            each |= {("Region" + end, task, "read and store") for end in ("Begin", "End")}
+        self.assertEqual((set(said), len(said)), (each, len(each)))
+        self.assertEqual((said[0], said[-1]), (("TaskBegin", 1, 0, "nightly job"), ("TaskEnd", 1)))
+
+    def test_example_trace_c(self):
+        said = self.run_and_trace("trace.c", "0\n", env={})
+        round_2 = [("TaskBegin", 2, 0, "round"), ("Log", 2, "progress", "round 2"), ("TaskEnd", 2)]
+        self.assertEqual(said, round_2)
 
     def test_example_snapshot_c(self):
         self.run_example_with_snapshot("snapshot.c", "loaded")

@@ -8,8 +8,8 @@ Frame = namedtuple("Frame", "function file line address mapping")
 Sample = namedtuple("Sample", "frames values labels")
 
 
-def fields(data):
-    """(field number, value) of one message; a length-delimited value is bytes."""
+def wire_fields(data):
+    """(field number, wire type, value) of one message: numbers are int, all else is bytes."""
     at = 0
 
     def varint():
@@ -27,18 +27,24 @@ def fields(data):
         key = varint()
         kind = key & 7
         if kind == 0:
-            yield key >> 3, varint()
+            yield key >> 3, kind, varint()
         elif kind == 1:
-            yield key >> 3, data[at : at + 8]
+            yield key >> 3, kind, data[at : at + 8]
             at += 8
         elif kind == 2:
             length = varint()
             if at + length > len(data):
                 raise ValueError("truncated message")
-            yield key >> 3, data[at : at + length]
+            yield key >> 3, kind, data[at : at + length]
             at += length
         else:
             raise ValueError(f"unknown wire type {kind}")
+
+
+def fields(data):
+    """(field number, value) of one message; a length-delimited value is bytes."""
+    for number, _, value in wire_fields(data):
+        yield number, value
 
 
 def signed(value):

@@ -38,9 +38,9 @@ class Listed(serving.Case):
 
     def test_table(self):
         text = self.mprof_ok("ps").stdout
-        self.assertRegex(text.splitlines()[0], r"^ +pid +since +heap +block +mutex +cpu +dump, command$")
+        self.assertRegex(text.splitlines()[0], r"^ +pid +since +heap +block +mutex +cpu +trace +dump, command$")
         dump = self.only_dump(self.dir / "one")
-        self.assertRegex(text, rf"(?m)^ +{self.one.pid} +\d{{4}}-\S+ \S+ UTC +4096 B +off +1 +off +{dump}\n +{harness.target('obedient')}$")
+        self.assertRegex(text, rf"(?m)^ +{self.one.pid} +\d{{4}}-\S+ \S+ UTC +4096 B +off +1 +off +off +{dump}\n +{harness.target('obedient')}$")
 
     def test_directories(self):
         self.assertEqual(set(self.listed(self.dir / "one")), {self.one.pid})

@@ -150,7 +150,7 @@ class Rates(Steered):
 
     def test_settings_are_shown(self):
         self.start("read", rate=524288)
-        text = "heap rate 524288, block rate 100000, mutex fraction 1000, cpu off"
+        text = "heap rate 524288, block rate 100000, mutex fraction 1000, cpu off, trace off"
         self.assertEqual(self.ctl(), f"process {self.process.pid}: {text}\n")
         self.finish()
 
@@ -187,6 +187,8 @@ class Refusals(Steered):
         self.refused(2, "--block-rate '-5'", "1", "--block-rate=-5")
         self.refused(2, "--mutex-fraction 'x'.*0 to 1048576", "1", "--mutex-fraction", "x")
         self.refused(2, "--cpu 'yes'.*on .100., off", "1", "--cpu", "yes")
+        self.refused(2, "--trace 'yes'.*on or off", "1", "--trace", "yes")
+        self.refused(2, "'trace now'.*trace start or trace stop", "1", "trace", "now")
         self.refused(2, "--snapshot 'a/b'.*letters, digits", "1", "--snapshot", "a/b")
         self.refused(2, "--snapshot 'baseline'.*--reset", "1", "--snapshot", "baseline")
 

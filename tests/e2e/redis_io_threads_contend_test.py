@@ -52,6 +52,8 @@ class RedisIoThreads(ContendedProgram):
             self.client(port, "flushall", "async").stdout,
             self.client(port, "dbsize").stdout,
         ]
+        has_freed = lambda: re.search(r"lazyfreed_objects:[1-9]", self.client(port, "info", "memory").stdout)
+        self.wait_for(has_freed, "the thread has had its job")
         threaded = self.client(port, "info", "stats").stdout
         self.assertRegex(threaded, r"io_threaded_writes_processed:[1-9]")
         self.client(port, "shutdown", "nosave")

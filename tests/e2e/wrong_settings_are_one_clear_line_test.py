@@ -1,7 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A wrong value of a setting: one line with variable, value, what is accepted and the default used."""
 
+import os
+import re
+from pathlib import Path
+
 import harness
+
+SOURCE = Path(os.environ["MPROF_SOURCE"])
 
 # variable, value that is not accepted, a word of what is accepted, the default
 WRONG = (
@@ -16,6 +22,9 @@ WRONG = (
     ("MPROF_UNWIND", "magic", "auto, fp or dwarf", "auto"),
     ("MPROF_MMAP", "yes", "0 or 1", "0"),
     ("MPROF_DRAIN", "2", "0 or 1", "0"),
+    ("MPROF_TRACE", "on", "0 or 1", "0"),
+    ("MPROF_TRACE_MAX", "1k", "1048576", "1G"),
+    ("MPROF_TRACE_MAX", "64M,go", ",stop", "1G"),
     ("MPROF_VERBOSE", "loud", "0 or 1", "0"),
     ("MPROF_SEED", "x", "18446744073709551615", "0"),
     ("MPROF_OUT", "%q.mprof", "%p", "%e.%p.mprof"),
@@ -49,6 +58,28 @@ class WrongSettings(harness.Case):
             with self.subTest(rate):
                 run = self.run_under(harness.target("ends"), "exit", rate=rate)
                 self.assertEqual((run.returncode, run.stderr), (7, ""), run)
+
+
+class EverySetting(harness.Case):
+    def test_is_listed_wherever_settings_are(self):
+        help_text = self.mprof_ok("run", "--help").stdout
+        settings = set(re.findall(r"MPROF_[A-Z_]+", (SOURCE / "format" / "config.h").read_text()))
+        self.assertIn("MPROF_TRACE_MAX", settings)
+        for setting in settings:
+            option = "--" + setting.removeprefix("MPROF_").lower().replace("_", "-")
+            if setting != "MPROF_DRAIN":  # run drains by itself
+                self.assertRegex(help_text, rf"(?m)^  {option}[ {{]")
+                self.assertIn(setting, help_text)
+            self.assertIn(setting, (SOURCE / "docs" / "man" / "mprof.1").read_text())
+            if setting not in ("MPROF_VERBOSE", "MPROF_SEED"):  # for who looks at mprof itself
+                self.assertIn(setting, (SOURCE / "README.md").read_text())
+
+    def test_is_checked_by_doctor(self):
+        for variable, value, accepted, default in WRONG:
+            run = self.mprof("doctor", "--no-run", "--", "true", env={variable: value})
+            self.assertEqual(run.returncode, 1, run)
+            for word in (f"{variable}={value} ", accepted, default):
+                self.assertIn(word, run.stdout)
 
 
 class WrongOptions(harness.Case):

@@ -122,18 +122,39 @@ TEST_CASE("config: the unwind modes are three words") {
 
 TEST_CASE("config: switches are 0 or 1 and nothing else") {
   Settings settings;
-  for (const char* variable : {"MPROF_MMAP", "MPROF_DRAIN", "MPROF_VERBOSE"}) {
+  for (const char* variable : {"MPROF_MMAP", "MPROF_DRAIN", "MPROF_TRACE", "MPROF_VERBOSE"}) {
     CHECK(apply_setting(settings, variable, "1"));
     for (const char* text : {"", "2", "01", "10", "yes", "on", "true", "-1", "1 "}) {
       INFO(variable << "=" << text);
       CHECK_FALSE(apply_setting(settings, variable, text));
     }
   }
-  CHECK((settings.mmap && settings.drain && settings.verbose == 1));
+  CHECK((settings.mmap && settings.drain && settings.trace && settings.verbose == 1));
   CHECK(apply_setting(settings, "MPROF_MMAP", "0"));
   CHECK(apply_setting(settings, "MPROF_DRAIN", "0"));
   CHECK(apply_setting(settings, "MPROF_VERBOSE", "0"));
   CHECK((!settings.mmap && !settings.drain && settings.verbose == 0));
+}
+
+TEST_CASE("config: how much of a trace is kept, and whether it stops there") {
+  Settings settings;
+  CHECK(settings.trace_limit.bytes == 1u << 30);
+  CHECK_FALSE(settings.trace_limit.stops_when_full);
+  CHECK(apply_setting(settings, "MPROF_TRACE_MAX", "64M,stop"));
+  CHECK(settings.trace_limit.bytes == 64u << 20);
+  CHECK(settings.trace_limit.stops_when_full);
+  CHECK(apply_setting(settings, "MPROF_TRACE_MAX", "1048576"));
+  CHECK(settings.trace_limit.bytes == 1048576);
+  CHECK_FALSE(settings.trace_limit.stops_when_full);
+  CHECK(apply_setting(settings, "MPROF_TRACE_MAX", "0"));
+  CHECK(settings.trace_limit.bytes == 0);
+  CHECK(apply_setting(settings, "MPROF_TRACE_MAX", "1024G"));
+  for (const char* text : {"", "1048575", "1M,", "1M,Stop", "1M,stop,", "1M stop", "0,stop",
+                           ",stop", "-1", "1T", "1025G", "M"}) {
+    INFO(text);
+    CHECK_FALSE(apply_setting(settings, "MPROF_TRACE_MAX", text));
+  }
+  CHECK(settings.trace_limit.bytes == uint64_t{1} << 40);
 }
 
 TEST_CASE("config: an output pattern knows %e, %p and %%") {

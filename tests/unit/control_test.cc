@@ -104,18 +104,19 @@ class SleepingThread {
   std::thread thread_;
 };
 
-SettingsChange all_four() {
+SettingsChange all_five() {
   SettingsChange change;
   set_heap_rate(change, "--heap-rate", "64k");
   set_block_rate(change, "--block-rate", "5000");
   set_mutex_fraction(change, "--mutex-fraction", "7");
   set_cpu(change, "--cpu", "250");
+  set_trace(change, "--trace", "on");
   return change;
 }
 
 TEST_CASE("control: what is wanted is stored, and a thread that is asked puts it in force") {
   Target target;
-  const ChangeResult result = change_settings(target.open(), all_four());
+  const ChangeResult result = change_settings(target.open(), all_five());
   CHECK(result.in_force);
   CHECK(answers == 1);
   const format::Control& control = target.header().control;
@@ -123,6 +124,7 @@ TEST_CASE("control: what is wanted is stored, and a thread that is asked puts it
   CHECK(control.block_rate_ns == 5000);
   CHECK(control.mutex_fraction == 7);
   CHECK(control.cpu_hz == 250);
+  CHECK(control.trace == 1);
   CHECK(control.applied_epoch == control.epoch);
 }
 
@@ -130,17 +132,29 @@ TEST_CASE("control: what is not asked for stays as it is wanted") {
   Target target;
   target.header().control.block_rate_ns = 11;
   target.header().control.cpu_hz = 100;
+  target.header().control.trace = 1;
   SettingsChange change;
   set_cpu(change, "--cpu", "off");
   CHECK(change_settings(target.open(), change).in_force);
   CHECK(target.header().control.block_rate_ns == 11);
   CHECK(target.header().control.cpu_hz == 0);
+  CHECK(target.header().control.trace == 1);
+}
+
+TEST_CASE("control: the settings that are shown are those in force") {
+  Target target;
+  CHECK(settings_text(target.open()) ==
+        "heap rate 1, block rate 0, mutex fraction 0, cpu off, trace off");
+  target.header().cpu_hz = 100;
+  target.header().trace_on = 1;
+  CHECK(settings_text(target.open()) ==
+        "heap rate 1, block rate 0, mutex fraction 0, cpu 100 Hz, trace on");
 }
 
 TEST_CASE("control: where nobody may be asked, it says so and has asked nobody") {
   Target target;
   target.row_of(own_tid()).parked.store(1);
-  const ChangeResult result = change_settings(target.open(), all_four());
+  const ChangeResult result = change_settings(target.open(), all_five());
   CHECK_FALSE(result.in_force);
   CHECK(answers == 0);
   CHECK(result.after_ms < 500);
@@ -160,7 +174,7 @@ TEST_CASE("control: a thread that is not asked does not keep another one from be
         poll(&wait, 1, -1);
       },
       [&] { (void)!write(pipes[1], "x", 1); });
-  CHECK(change_settings(target.open(), all_four()).in_force);
+  CHECK(change_settings(target.open(), all_five()).in_force);
   const ThreadsToAsk threads = threads_to_ask(target.open());
   CHECK(threads.tids == std::vector<uint32_t>{own_tid()});
 }
@@ -169,10 +183,10 @@ TEST_CASE("control: of a target that has ended, or that is another user's, one l
   Target target;
   SECTION("ended") {
     target.header().end_state = format::EndState::kClean;
-    CHECK_THROWS_WITH(change_settings(target.open(), all_four()), Catch::Contains("has ended"));
+    CHECK_THROWS_WITH(change_settings(target.open(), all_five()), Catch::Contains("has ended"));
   }
   SECTION("not writable") {
-    CHECK_THROWS_WITH(change_settings(target.open(Access::kRead), all_four()),
+    CHECK_THROWS_WITH(change_settings(target.open(Access::kRead), all_five()),
                       Catch::Contains("may not be written by this user"));
   }
   CHECK(target.header().control.epoch == 0);
@@ -189,6 +203,8 @@ TEST_CASE("control: values that are not accepted are refused with what is") {
                     Catch::Contains("0 to 1048576"));
   for (const char* hz : {"10001", "yes", "", "-1"})
     CHECK_THROWS_WITH(set_cpu(change, "--cpu", hz), Catch::Contains("on (100), off"));
+  for (const char* trace : {"", "1", "start", "ON"})
+    CHECK_THROWS_WITH(set_trace(change, "--trace", trace), Catch::Contains("on or off"));
   CHECK(change.empty());
   set_heap_rate(change, "--heap-rate", "0");
   set_cpu(change, "--cpu", "on");

@@ -8,13 +8,17 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <fstream>
+#include <memory>
 #include <thread>
 
 #include "tests/unit/catch.h"
+#include "tests/unit/small_dump.h"
 
 using namespace mprof::dumper;  // NOLINT: a test of that namespace
 using namespace std::chrono_literals;
 using Catch::Contains;
+using Catch::EndsWith;
 using Catch::StartsWith;
 
 namespace {
@@ -120,6 +124,30 @@ TEST_CASE("http server: a request arrives decoded and its answer closes the conn
   CHECK_THAT(answer, Contains("\r\nConnection: close\r\n"));
   CHECK_THAT(answer, Contains("\r\nX-Content-Type-Options: nosniff\r\n"));
   CHECK_THAT(answer, Contains("\r\n\r\nGET /x y q=a=1%2B2&a=3 host=h:1 auth=Bearer t body= a=1+2"));
+}
+
+TEST_CASE("http server: a file is sent whole, and gone afterwards") {
+  const mprof::testing::TempDir dir;
+  const std::string path = dir / "file";
+  std::string content;
+  for (int i = 0; i < 300'000; ++i) content += static_cast<char>(i % 251);
+  const Running server([&](const HttpRequest& request) {
+    std::ofstream(path) << (request.path == "/empty" ? "" : content);
+    HttpResponse response;
+    response.content_type = "application/octet-stream";
+    response.file = std::make_shared<BodyFile>(path);
+    return response;
+  });
+  const std::string answer = Client(server.port()).ask("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+  CHECK_THAT(answer, StartsWith("HTTP/1.1 200 OK\r\n"));
+  CHECK_THAT(answer, Contains("\r\nContent-Length: 300000\r\n") &&
+                         Contains("\r\nContent-Type: application/octet-stream\r\n"));
+  CHECK(answer.substr(answer.find("\r\n\r\n") + 4) == content);
+  CHECK_FALSE(std::ifstream(path).is_open());
+  CHECK_THAT(Client(server.port()).ask("HEAD / HTTP/1.1\r\nHost: x\r\n\r\n"),
+             Contains("\r\nContent-Length: 300000\r\n") && EndsWith("\r\n\r\n"));
+  CHECK_THAT(Client(server.port()).ask("GET /empty HTTP/1.1\r\nHost: x\r\n\r\n"),
+             StartsWith("HTTP/1.1 200 OK\r\n") && EndsWith("\r\n\r\n"));
 }
 
 TEST_CASE("http server: a body comes whole, wherever it is cut") {

@@ -52,16 +52,19 @@ TEST_CASE("list processes: table and JSON say the same") {
   process.heap_rate_bytes = 524288;
   process.mutex_fraction = 1000;
   process.cpu_hz = 100;
+  process.trace_on = true;
   const std::string table = processes_table({process});
   CHECK_THAT(table, Contains("4711") && Contains("2023-11-14 22:13:20 UTC") &&
                         Contains("524288 B") && Contains("off") && Contains("1000") &&
-                        Contains("100 Hz") && Contains("/d/app.4711.mprof") && !Contains("\x1b"));
+                        Contains("100 Hz     on  /d") && Contains("/d/app.4711.mprof") &&
+                        !Contains("\x1b"));
   const auto list = nlohmann::json::parse(processes_json({process}));
   REQUIRE(list.size() == 1);
   CHECK(list[0]["pid"] == 4711);
   CHECK(list[0]["command_line"][1] == "a\x1b[1mb");
   CHECK(list[0]["heap_rate_bytes"] == 524288);
   CHECK(list[0]["block_rate_ns"] == 0);
+  CHECK(list[0]["trace"] == true);
   CHECK(list[0]["dump"] == "/d/app.4711.mprof");
   CHECK(processes_json({}) == "[]\n");
 }

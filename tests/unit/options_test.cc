@@ -104,6 +104,52 @@ TEST_CASE(
   unsetenv("MPROF_CPU_HZ");
 }
 
+TEST_CASE("options: a run with a trace turns it on, and writes it beside the profiles") {
+  unsetenv("MPROF_TRACE");
+  using Settings = std::map<std::string, std::string>;
+  const Options traced = parse({"run", "--trace", "--trace-max", "64M,stop", "--", "x"});
+  CHECK(traced.environment == Settings{{"MPROF_TRACE", "1"}, {"MPROF_TRACE_MAX", "64M,stop"}});
+  CHECK(traced.write_profiles);
+  CHECK(traced.write_trace);
+  const Options named = parse({"run", "-p", "heap,trace", "--", "x"});
+  CHECK(named.environment == Settings{{"MPROF_TRACE", "1"}});
+  CHECK(named.views == std::vector<View>{HeapView::kHeap});
+  CHECK(named.write_trace);
+  CHECK(parse({"run", "-p", "heap", "--trace", "--", "x"}).write_trace);
+}
+
+TEST_CASE("options: of a run, what was recorded is written, or what is named") {
+  CHECK_FALSE(parse({"run", "-p", "trace", "--", "x"}).write_profiles);
+  CHECK(parse({"run", "-p", "trace", "--", "x"}).write_trace);
+  CHECK_FALSE(parse({"run", "-p", "heap", "--", "x"}).write_trace);
+  CHECK(parse({"run", "--", "x"}).write_trace);
+  CHECK(parse({"run", "--", "x"}).environment.empty());
+}
+
+TEST_CASE("options: a trace needs its drainer, and is no profile of a dump") {
+  CHECK(error_of({"run", "--trace", "--no-drain", "--", "x"}) ==
+        "--no-drain: a trace is made of what is drained; accepted without --trace");
+  CHECK(error_of({"run", "-p", "trace", "--no-drain", "--", "x"}).find("--no-drain") == 0);
+  CHECK(error_of({"run", "--trace-max", "1k", "--", "x"}).find("--trace-max '1k': accepted is") ==
+        0);
+  CHECK(error_of({"pprof", "-p", "trace", "d"}) ==
+        "-p trace: accepted with `mprof run`; `mprof trace` writes that of a dump");
+}
+
+TEST_CASE("options: ctl turns the trace on and off, in either spelling") {
+  CHECK(parse({"ctl", "d", "--trace", "on"}).change.trace == 1u);
+  CHECK(parse({"ctl", "--trace", "off", "d"}).change.trace == 0u);
+  CHECK(parse({"ctl", "d", "trace", "start"}).change.trace == 1u);
+  CHECK(parse({"ctl", "d", "trace", "stop"}).change.trace == 0u);
+  CHECK(parse({"ctl", "d", "trace", "stop"}).dumps == Words{"d"});
+  CHECK_FALSE(parse({"ctl", "d"}).change.trace);
+  CHECK(error_of({"ctl", "d", "--trace", "1"}) == "--trace '1': accepted is on or off");
+  CHECK(error_of({"ctl", "d", "trace"}) == "'trace': accepted is trace start or trace stop");
+  CHECK(error_of({"ctl", "d", "trace", "on"}) ==
+        "'trace on': accepted is trace start or trace stop");
+  CHECK_FALSE(error_of({"ctl", "d", "trace", "start", "x"}).empty());
+}
+
 TEST_CASE("options: top shows processor time, or the samples of it") {
   CHECK(parse({"top", "--cpu", "d"}).top_view == View(CountKind::kCpu));
   CHECK(parse({"top", "--cpu", "--samples", "--from", "1s", "d"}).samples);

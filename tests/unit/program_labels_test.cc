@@ -248,5 +248,43 @@ TEST_CASE("program labels: base of a sample's set, until such sets take too much
   CHECK(labels_lost() == 1);
 }
 
+std::string name_at(uint32_t row) { return &ReaderView().row<char>(TableId::kStrings, row); }
+
+TEST_CASE("program labels: a name of the trace has one row, and is cut like a value") {
+  const test::Recording recording;
+  const uint32_t row = trace_name("request");
+  CHECK(trace_name(std::string("request").c_str()) == row);
+  CHECK(trace_name("reply") != row);
+  CHECK(name_at(row) == "request");
+  CHECK(name_at(trace_name(std::string(256, 'a').c_str())) == std::string(256, 'a'));
+  CHECK(name_at(trace_name(std::string(257, 'a').c_str())) == std::string(253, 'a') + "...");
+  CHECK(labels_lost() == 0);
+}
+
+TEST_CASE("program labels: a storm of names is bounded, counted, and leaves the labels theirs") {
+  const test::Recording recording;
+  for (uint32_t i = 0; i < kMostTraceNames; ++i)
+    REQUIRE(name_at(trace_name(std::to_string(i).c_str())) == std::to_string(i));
+  CHECK(labels_lost() == 0);
+  CHECK(name_at(trace_name("one more")) == "[other]");
+  CHECK(labels_lost() == 1);
+  CHECK(name_at(trace_name("7")) == "7");
+  const uint32_t set = with(kNoRow, "a new key", "a new value");
+  CHECK(read(ReaderView(), set) == Labels{{"a new key", "a new value"}});
+  CHECK(name_at(trace_name("a new value")) == "a new value");  // it is there already
+  CHECK(labels_lost() == 1);
+}
+
+TEST_CASE("program labels: a storm of values leaves names their places") {
+  const test::Recording recording;
+  for (uint32_t i = 0; i < kAllRows; ++i) with(kNoRow, "request", std::to_string(i));
+  const uint64_t lost = labels_lost();
+  for (uint32_t i = 0; i < kMostTraceNames; ++i) {
+    const std::string name = "name " + std::to_string(i);
+    REQUIRE(name_at(trace_name(name.c_str())) == name);
+  }
+  CHECK(labels_lost() == lost);
+}
+
 }  // namespace
 }  // namespace mprof::preload
