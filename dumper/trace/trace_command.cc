@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "dumper/trace/trace_command.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "dumper/profile_comments.h"
+#include "dumper/progress.h"
+#include "dumper/trace/go_trace.h"
+#include "dumper/write_profiles.h"
+
+namespace mprof::dumper {
+namespace {
+
+template <class Sink>
+std::unique_ptr<StepSink> make(TraceFile& file, TraceNames& names) {
+  return std::make_unique<Sink>(file, names);
+}
+
+struct FormInfo {
+  TraceForm form;
+  const char* name;
+  const char* ending;  // of the file; empty: it is text for standard output
+  std::unique_ptr<StepSink> (*make_sink)(TraceFile&, TraceNames&);
+};
+constexpr FormInfo kForms[] = {
+    {TraceForm::kGo, "go", ".go.trace", make<GoTraceSink>},
+};
+
+const FormInfo& info_of(TraceForm form) {
+  return *std::find_if(std::begin(kForms), std::end(kForms),
+                       [form](const FormInfo& info) { return info.form == form; });
+}
+
+// Gives all records on, and shows how far it has come.
+class ShownSource : public TraceSource {
+ public:
+  explicit ShownSource(DumpTrace& trace)
+      : trace_(trace),
+        progress_("converting the trace, KiB", trace.health().journal_bytes / 1024) {}
+
+  bool next(TraceRecord& record) override {
+    if (++records_ % kRecordsAStep == 0)
+      progress_.reach(static_cast<size_t>(static_cast<double>(trace_.health().journal_bytes) /
+                                          1024 * trace_.progress()));
+    return trace_.next(record);
+  }
+
+ private:
+  static constexpr uint64_t kRecordsAStep = 4096;
+  DumpTrace& trace_;
+  Progress progress_;
+  uint64_t records_ = 0;
+};
+
+uint64_t at_least_zero(int64_t ns) { return static_cast<uint64_t>(std::max<int64_t>(ns, 0)); }
+
+ModelOptions options_of(const Dump& dump, const Window& window, TraceNames& names) {
+  ModelOptions options;
+  options.from_ns = at_least_zero(window.from_ns);
+  options.to_ns = at_least_zero(window.to_ns);
+  options.text = [&names](uint64_t row) { return names.text(row); };
+  options.end_ns = [&dump, clock = dump.clock()](uint32_t row) {
+    const auto thread = dump.thread(row);
+    return thread && thread->end_ticks != 0 ? at_least_zero(clock.since_start_ns(thread->end_ticks))
+                                            : UINT64_MAX;
+  };
+  return options;
+}
+
+void require_records(const Dump& dump, const Window& window, const WrittenTrace& written) {
+  const TraceHealth& health = written.health;
+  if (health.records == 0 && written.counts.steps == 0)
+    throw NoTrace(dump.path() +
+                  ": no trace was recorded; `mprof run --trace`, MPROF_TRACE=1 and "
+                  "`mprof ctl PID trace start` record one");
+  if (written.counts.steps == 0)
+    throw NoTrace(
+        fmt::format("{}: nothing of its trace lies from {} to {} after the start; it has {} to {}",
+                    dump.path(), duration_text(static_cast<double>(window.from_ns)),
+                    duration_text(static_cast<double>(window.to_ns)),
+                    duration_text(static_cast<double>(health.begin_ns)),
+                    duration_text(static_cast<double>(health.last_ns))));
+}
+
+}  // namespace
+
+TraceForm parse_trace_form(const std::string& name) {
+  for (const FormInfo& info : kForms)
+    if (name == info.name) return info.form;
+  throw std::invalid_argument(
+      fmt::format("--format '{}': accepted is {}", name, trace_form_names()));
+}
+
+std::string trace_form_names() {
+  std::string names;
+  for (const FormInfo& info : kForms)
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", info.name);
+  return names;
+}
+
+std::unique_ptr<StepSink> make_sink(TraceForm form, TraceFile& file, TraceNames& names) {
+  return info_of(form).make_sink(file, names);
+}
+
+WrittenTrace write_trace(Dump& dump, const Window& window, TraceForm form, const std::string& path,
+                         Symbolizer& symbolizer, SymbolDetail detail) {
+  DumpTrace trace(dump);
+  TraceNames names(dump, symbolizer, detail);
+  TraceFile file(path);
+  const auto sink = make_sink(form, file, names);
+  ShownSource records(trace);
+  WrittenTrace written;
+  written.counts = tell_trace(records, *sink, options_of(dump, window, names));
+  written.health = trace.health();
+  require_records(dump, window, written);
+  file.commit();
+  return written;
+}
+
+std::string default_trace_path(const Dump& dump, const std::string& directory, TraceForm form) {
+  const std::string ending = info_of(form).ending;
+  return ending.empty() ? "-" : base_path(dump, directory) + ending;
+}
+
+std::string describe(const WrittenTrace& written) {
+  const ModelCounts& counts = written.counts;
+  const uint64_t lost = written.health.lost;
+  return fmt::format("{} events of {} threads in {}; {}", counts.records, counts.threads,
+                     duration_text(static_cast<double>(counts.last_ns - counts.first_ns)),
+                     lost == 0 ? "nothing was lost" : fmt::format("{} were lost", lost));
+}
+
+std::vector<std::string> shortcomings(const WrittenTrace& written) {
+  std::vector<std::string> lines = written.health.lines();
+  const auto add = [&lines](uint64_t count, const char* what) {
+    if (count != 0) lines.push_back(fmt::format("{} records {}", count, what));
+  };
+  add(written.counts.late,
+      "came after recording had stopped, or after the end of their thread; they are left out");
+  add(written.counts.unfit,
+      "were of regions that lie too deep, or of tasks that had begun already; they are left out");
+  return lines;
+}
+
+}  // namespace mprof::dumper
