@@ -19,8 +19,8 @@
 #include <cstring>
 #include <utility>
 
+#include "dumper/control.h"
 #include "dumper/find_dump.h"
-#include "format/profbuf_reader.h"
 
 namespace mprof::dumper {
 namespace {
@@ -31,8 +31,10 @@ using std::chrono::steady_clock;
 
 constexpr milliseconds kFastest{1};
 constexpr milliseconds kSlowest{100};
+constexpr milliseconds kSlowestOfTrace{2};
 constexpr milliseconds kDiskFullPause{1000};
 constexpr seconds kFrameEvery{1};
+constexpr seconds kEndTraceEvery{1};
 constexpr seconds kMapsCheckEvery{2};
 constexpr double kFrameWhenFull = 1.0 / 8;
 
@@ -49,8 +51,10 @@ uint64_t realtime_now_ns() {
 }
 
 std::string disk_full_line(const DumpDrain& drain) {
-  return fmt::format("{}: cannot grow ({}); what it has stays readable, events wait in the dump",
-                     drain.journal().path(), std::strerror(drain.error()));
+  return fmt::format(
+      "{}: its journals cannot grow ({}); what they have stays readable, the rest waits in the "
+      "dump",
+      drain.path(), std::strerror(drain.error()));
 }
 
 }  // namespace
@@ -89,15 +93,12 @@ bool TargetWatch::mapping_is_gone() const {
 DumpDrain::DumpDrain(const std::string& dump_path)
     : path_(dump_path),
       dump_(Dump::open(dump_path, Access::kWrite)),
-      journal_(journal_path_of(dump_path), journal_header_of(dump_.header())),
+      events_(dump_, JournalKind::kEvents),
+      trace_(dump_, JournalKind::kTrace),
       watch_(dump_),
-      last_frame_(steady_clock::now()),
-      last_maps_check_(last_frame_) {
+      last_maps_check_(steady_clock::now()) {
   if (!dump_.writable())
     throw DumpError(fmt::format("{}: draining needs permission to write to it", dump_path));
-  for (const JournalWriter::Resume& resume : journal_.resume())
-    resume_[resume.row] = resume.position;
-  complete_ = journal_.was_complete();
 }
 
 // An exec can only be seen in the list of mappings, which is costly, so it is looked at rarely and
@@ -106,152 +107,80 @@ bool DumpDrain::target_ended_by_now() {
   if (ended_) return true;
   ended_ = watch_.has_ended();
   const auto now = steady_clock::now();
-  if (!ended_ && now - std::max(last_frame_, last_maps_check_) >= kMapsCheckEvery) {
+  const auto last_frame = std::max(events_.last_frame(), trace_.last_frame());
+  if (!ended_ && now - std::max(last_frame, last_maps_check_) >= kMapsCheckEvery) {
     last_maps_check_ = now;
     ended_ = watch_.mapping_is_gone();
   }
   return ended_;
 }
 
-// The journal knows better than the ring where to go on: the drainer before may have died after
-// it wrote a frame and before it released the words. A ring that is ahead of the journal (frames
-// were lost in a crash of the machine) keeps its place; the gap shows in the journal.
-void DumpDrain::begin_ring(uint32_t row, const ProfbufView& view) {
-  Ring& ring = rings_[row];
-  ring.seen = true;
-  ring.position = view.head->released.load(std::memory_order_relaxed);  // only drainers move it
-  const auto known = resume_.find(row);
-  if (known == resume_.end()) return;
-  const format::ProfbufReader reader(view.head, view.words, view.word_count);
-  const uint64_t pending = reader.written() - ring.position;
-  if (pending > view.word_count || known->second - ring.position > pending) return;
-  ring.position = known->second;
-  release({{row, ring}});
-}
-
-void DumpDrain::look_at_ring(uint32_t row, const ProfbufView& view, Look& look) {
-  if (!rings_[row].seen) begin_ring(row, view);
-  const Ring& ring = rings_[row];
-  const format::ProfbufReader reader(view.head, view.words, view.word_count);
-  const uint64_t pending = reader.written() - ring.position;
-  const double full = static_cast<double>(pending) / static_cast<double>(view.word_count);
-  look.fullest = std::max(look.fullest, std::min(full, 1.0));
-  look.news = look.news || pending != 0 || reader.dropped() != ring.dropped_written;
-}
-
-// Looking at the dump anew is costly; the count of profbufs tells when it is needed. A profbuf
-// whose data is not there yet shows when the data's count moves.
-void DumpDrain::refresh_if_grown() {
-  const auto used = [this](format::TableId table) {
-    const auto& directory = dump_.header().tables[static_cast<size_t>(table)];
-    return directory.used_rows.load(std::memory_order_acquire);
-  };
-  const uint64_t heads = used(format::TableId::kProfbufs);
-  const uint64_t data = used(format::TableId::kProfbufData);
-  if (heads == heads_seen_ && data == data_seen_) return;
-  dump_.refresh();
-  heads_seen_ = heads;
-  data_seen_ = data;
-}
-
-DumpDrain::Look DumpDrain::look_at_rings() {
-  refresh_if_grown();
-  rings_.resize(std::max(rings_.size(), dump_.rows(format::TableId::kProfbufs)));
-  Look look;
-  for (uint32_t row = 0; row < rings_.size(); ++row)
-    if (const auto view = dump_.profbuf(row)) look_at_ring(row, *view, look);
-  return look;
-}
-
 // Half full is more than a pause can wait for: a loop of malloc and free in an exact profile fills
-// a mebibyte in two milliseconds.
+// a mebibyte in two milliseconds. So does a loop of locks with a trace ring, out of the blue.
 void DumpDrain::adapt_pause(double fullest) {
+  const bool tracing = dump_.header().trace_on.load(std::memory_order_relaxed) != 0;
+  const milliseconds slowest = tracing ? kSlowestOfTrace : kSlowest;
   pause_ = std::max(pause_, kFastest);
   if (fullest >= kFrameWhenFull) pause_ = std::max(pause_ / 2, kFastest);
   if (fullest >= 2 * kFrameWhenFull) pause_ = kFastest;
   if (fullest >= 4 * kFrameWhenFull) pause_ = milliseconds(0);
-  if (fullest < kFrameWhenFull / 2) pause_ = std::min(pause_ * 2, kSlowest);
+  if (fullest < kFrameWhenFull / 2) pause_ *= 2;
+  pause_ = std::min(pause_, slowest);
+}
+
+bool DumpDrain::is_due(const RingDrain& rings, const RingDrain::Look& look, bool flush) const {
+  return look.news && (flush || look.fullest >= kFrameWhenFull ||
+                       steady_clock::now() - rings.last_frame() >= kFrameEvery);
 }
 
 DumpDrain::Step DumpDrain::step(bool flush) {
   const bool ended = target_ended_by_now();  // before the look: what comes after it is not missed
-  const Look look = look_at_rings();
-  adapt_pause(look.fullest);
-  const bool due = flush || ended || look.fullest >= kFrameWhenFull ||
-                   steady_clock::now() - last_frame_ >= kFrameEvery;
-  if (look.news && due) return move_all();
+  const RingDrain::Look events = events_.look();
+  const RingDrain::Look trace = trace_.look();
+  adapt_pause(std::max(events.fullest, trace.fullest));
+  const bool trace_is_due = is_due(trace_, trace, flush || ended);
+  const bool events_are_due = is_due(events_, events, flush || ended);
+  if (trace_is_due && !succeeded(trace_.move(clock_now()))) return Step::kDiskFull;
+  if (events_are_due && !succeeded(events_.move(clock_now()))) return Step::kDiskFull;
+  watch_trace();
+  if (trace_is_due || events_are_due) return Step::kMoved;
   return ended ? finish() : Step::kWaiting;
 }
 
-DumpDrain::Step DumpDrain::move_all() {
-  for (bool more = true; more;) {
-    FrameBuilder builder(clock_now());
-    std::vector<Release> releases;
-    more = collect(builder, releases);
-    if (builder.empty()) break;
-    if (!write(builder, false)) return Step::kDiskFull;
-    release(releases);
-  }
-  return Step::kMoved;
+bool DumpDrain::succeeded(int error) {
+  error_ = error;
+  if (error != 0) pause_ = kDiskFullPause;
+  return error == 0;
 }
 
 DumpDrain::Step DumpDrain::finish() {
-  if (complete_) return Step::kComplete;
-  if (!write(FrameBuilder(clock_now()), true)) return Step::kDiskFull;
-  journal_.sync();
-  complete_ = true;
-  return Step::kComplete;
+  const bool done = succeeded(events_.complete()) && succeeded(trace_.complete());
+  return done ? Step::kComplete : Step::kDiskFull;
 }
 
-bool DumpDrain::write(const FrameBuilder& builder, bool complete) {
-  error_ = journal_.append(builder, complete ? kFrameComplete : 0);
-  if (error_ != 0) pause_ = kDiskFullPause;
-  if (error_ == 0) last_frame_ = steady_clock::now();
-  if (error_ == 0 && !complete) complete_ = false;
-  return error_ == 0;
+std::string DumpDrain::why_trace_ends() const {
+  const char* why = dump_.header().trace_stops_when_full != 0
+                        ? ""
+                        : ", and its file system cannot give the space of the oldest part back";
+  return fmt::format("{}: has the {} bytes of MPROF_TRACE_MAX{}; the trace ends here",
+                     trace_.journal()->path(), dump_.header().trace_max_bytes, why);
 }
 
-// One frame's worth. True when the frame is full and there is more.
-bool DumpDrain::collect(FrameBuilder& builder, std::vector<Release>& releases) {
-  for (uint32_t row = 0; row < rings_.size(); ++row)
-    if (rings_[row].seen && !add_ring(row, builder, releases)) return true;
-  return false;
-}
-
-// `dropped` is read after the words: it cannot be less than what the kLost records in them say.
-bool DumpDrain::add_ring(uint32_t row, FrameBuilder& builder, std::vector<Release>& releases) {
-  const auto view = dump_.profbuf(row);
-  if (!view) return true;
-  const format::ProfbufReader reader(view->head, view->words, view->word_count);
-  Ring ring = rings_[row];
-  SpanHead head{row, 0, ring.position, reader.written(), 0, 0};
-  if (head.to - head.from > view->word_count) {
-    head.from = head.to;
-    head.flags = kSpanDamaged;
-    ++damaged_;
-  }
-  const size_t room = builder.room();
-  const uint64_t pending = head.to - head.from;
-  const bool fits = pending <= room;
-  if (!fits) head.to = head.from + room;
-  head.dropped = reader.dropped();
-  head.first_drop_ticks = view->head->first_drop_ticks.load(std::memory_order_relaxed);
-  if (head.to == ring.position && head.dropped == ring.dropped_written) return fits;
-  (void)reader.copy(head.from, builder.add(head));
-  ring = {true, head.to, head.dropped};
-  releases.push_back({row, ring});
-  return fits;
-}
-
-// Only after the frame is written: a drainer that dies in between leaves words that the journal
-// has, and begin_ring() skips them.
-void DumpDrain::release(const std::vector<Release>& releases) {
-  for (const Release& r : releases) {
-    const auto view = dump_.profbuf(r.row);
-    if (!view) continue;
-    format::ProfbufReader(view->head, view->words, view->word_count).release(r.after.position);
-    words_moved_ += r.after.position - rings_[r.row].position;
-    rings_[r.row] = r.after;
+// Whoever turns a trace on again that is full will see it end again.
+void DumpDrain::watch_trace() {
+  if (!trace_.trouble().empty() && !std::exchange(trouble_was_said_, true))
+    complaints_.push_back(trace_.trouble());
+  const bool is_on = dump_.header().trace_on.load(std::memory_order_relaxed) != 0;
+  const auto now = steady_clock::now();
+  if (!trace_.is_full() || !is_on || ended_ || now - trace_ended_ < kEndTraceEvery) return;
+  if (trace_ended_ == steady_clock::time_point{}) complaints_.push_back(why_trace_ends());
+  trace_ended_ = now;
+  SettingsChange off;
+  off.trace = 0;
+  try {
+    (void)change_settings(dump_, off);
+  } catch (const DumpError&) {
+    // Another one steers it right now, or it has ended: the next look will tell.
   }
 }
 
@@ -349,9 +278,10 @@ void Drainer::try_dump(const std::string& name) {
   if (fd >= 0) ::close(fd);
   const bool made_before =
       static_cast<uint64_t>(status.st_mtim.tv_sec) + 5 < since_realtime_ns_ / 1'000'000'000;
-  if (!regular || made_before) {
+  const bool foreign = begin.magic != 0 && begin.magic != format::kDumpMagic;
+  if (!regular || made_before || foreign) {
     settled_.insert(name);
-  } else if (!read || begin.magic != format::kDumpMagic) {
+  } else if (!read || begin.magic == 0) {
     unfinished_dumps_ = true;
   } else if (begin.realtime_start_ns < since_realtime_ns_ || snapshot_epoch != 0) {
     settled_.insert(name);
@@ -376,6 +306,7 @@ bool Drainer::step_one(const std::string& name, DumpDrain& drain, bool flush) {
     DumpDrain::Step step = drain.step(flush);
     while (flush && step == DumpDrain::Step::kMoved && drain.target_has_ended())
       step = drain.step(true);
+    for (std::string& line : drain.take_complaints()) complaints_.push_back(std::move(line));
     if (step == DumpDrain::Step::kDiskFull && disk_full_said_.insert(name).second)
       complaints_.push_back(disk_full_line(drain));
     return step != DumpDrain::Step::kComplete;
@@ -439,6 +370,8 @@ int drain_until_end(DumpDrain& drain, bool once) {
   bool said = false;
   for (;;) {
     const DumpDrain::Step step = drain.step(once || asked_to_end != 0);
+    for (const std::string& line : drain.take_complaints())
+      fmt::print(stderr, "mprof drain: {}\n", line);
     const bool full = step == DumpDrain::Step::kDiskFull;
     if (full && (once || asked_to_end != 0 || drain.target_has_ended()))
       return said ? 1 : say_disk_full(drain);
@@ -449,12 +382,21 @@ int drain_until_end(DumpDrain& drain, bool once) {
   }
 }
 
-void say_result(const DumpDrain& drain) {
-  if (drain.damaged_profbufs() != 0)
-    fmt::print(stderr, "mprof drain: {}: positions of a profbuf made no sense {} times; skipped\n",
-               drain.path(), drain.damaged_profbufs());
-  fmt::print(stderr, "mprof drain: {}: {} words moved, {} bytes\n", drain.journal().path(),
-             drain.words_moved(), drain.journal().file_bytes());
+void say_result(const std::string& dump, const RingDrain& rings, const char* units,
+                const char* ring) {
+  if (rings.damaged_rings() != 0)
+    fmt::print(stderr, "mprof drain: {}: positions of a {} made no sense {} times; skipped\n", dump,
+               ring, rings.damaged_rings());
+  if (const JournalWriter* journal = rings.journal())
+    fmt::print(stderr, "mprof drain: {}: {} {} moved, {} bytes\n", journal->path(),
+               rings.units_moved(), units, journal->kept_bytes());
+}
+
+void say_torn(const RingDrain& rings) {
+  const JournalWriter* journal = rings.journal();
+  if (journal == nullptr || journal->truncated_bytes() == 0) return;
+  fmt::print(stderr, "mprof drain: {}: {} bytes of a torn frame at its end removed\n",
+             journal->path(), journal->truncated_bytes());
 }
 
 }  // namespace
@@ -462,13 +404,13 @@ void say_result(const DumpDrain& drain) {
 int run_drain_command(const DrainCommand& command) {
   try {
     DumpDrain drain(command.dump_path);
-    if (drain.journal().truncated_bytes() != 0)
-      fmt::print(stderr, "mprof drain: {}: {} bytes of a torn frame at its end removed\n",
-                 drain.journal().path(), drain.journal().truncated_bytes());
+    say_torn(drain.events());
+    say_torn(drain.trace());
     if (command.detach && !become_background()) return 0;
     catch_signals();
     const int code = drain_until_end(drain, command.once);
-    say_result(drain);
+    say_result(drain.path(), drain.events(), "words", "profbuf");
+    say_result(drain.path(), drain.trace(), "bytes", "trace ring");
     return code;
   } catch (const std::exception& error) {
     fmt::print(stderr, "mprof drain: {}\n", error.what());

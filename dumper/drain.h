@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The drain: moves what the profbufs of a running target hold into the journal beside its dump.
+// The drain: moves what the rings of a running target hold into the journals beside its dump:
+// events, and the trace.
 //
 // Never wakes, stops or blocks the target: it polls, faster the faster the rings fill, and writes
 // a frame when a ring is an eighth full or a second has passed. It ends when the target has ended
@@ -20,10 +21,12 @@
 #include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "dumper/dump_reader.h"
 #include "dumper/journal.h"
+#include "dumper/ring_drain.h"
 
 namespace mprof::dumper {
 
@@ -48,7 +51,7 @@ class TargetWatch {
   int pidfd_ = -1;
 };
 
-// One dump and its journal.
+// One dump and its journals.
 class DumpDrain {
  public:
   explicit DumpDrain(const std::string& dump_path);
@@ -57,7 +60,7 @@ class DumpDrain {
     kWaiting,   // nothing due
     kMoved,     // a frame was written
     kDiskFull,  // nothing could be written; error() says why
-    kComplete,  // the target has ended and the journal has everything
+    kComplete,  // the target has ended and the journals have everything
   };
   // Looks once. `flush`: move whatever is there, however little.
   Step step(bool flush);
@@ -65,57 +68,37 @@ class DumpDrain {
   [[nodiscard]] std::chrono::milliseconds pause() const { return pause_; }
 
   [[nodiscard]] int error() const { return error_; }
-  [[nodiscard]] uint64_t words_moved() const { return words_moved_; }
-  [[nodiscard]] uint64_t damaged_profbufs() const { return damaged_; }
-  [[nodiscard]] const JournalWriter& journal() const { return journal_; }
+  [[nodiscard]] const RingDrain& events() const { return events_; }
+  [[nodiscard]] const RingDrain& trace() const { return trace_; }
   [[nodiscard]] const std::string& path() const { return path_; }
   [[nodiscard]] bool target_has_ended() const { return ended_; }
+  // What went wrong with the trace since the last call, or ended it: one line each.
+  [[nodiscard]] std::vector<std::string> take_complaints() {
+    return std::exchange(complaints_, {});
+  }
 
  private:
-  struct Ring {
-    bool seen = false;
-    uint64_t position = 0;         // of the first word that is not in the journal
-    uint64_t dropped_written = 0;  // the last `dropped` that is in the journal
-  };
-  struct Look {
-    double fullest = 0;  // 0 to 1
-    bool news = false;
-  };
-  struct Release {
-    uint32_t row;
-    Ring after;
-  };
-
   [[nodiscard]] bool target_ended_by_now();
-  void refresh_if_grown();
-  Look look_at_rings();
-  void look_at_ring(uint32_t row, const ProfbufView& view, Look& look);
-  void begin_ring(uint32_t row, const ProfbufView& view);
   void adapt_pause(double fullest);
-  Step move_all();
+  [[nodiscard]] bool is_due(const RingDrain& rings, const RingDrain::Look& look, bool flush) const;
+  bool succeeded(int error);
   Step finish();
-  bool collect(FrameBuilder& builder, std::vector<Release>& releases);
-  bool add_ring(uint32_t row, FrameBuilder& builder, std::vector<Release>& releases);
-  void release(const std::vector<Release>& releases);
-  bool write(const FrameBuilder& builder, bool complete);
+  void watch_trace();
+  [[nodiscard]] std::string why_trace_ends() const;
   [[nodiscard]] format::ClockPoint clock_now() const;
 
   std::string path_;
   Dump dump_;
-  JournalWriter journal_;
+  RingDrain events_;
+  RingDrain trace_;
   TargetWatch watch_;
-  std::map<uint32_t, uint64_t> resume_;
-  std::vector<Ring> rings_;
-  uint64_t heads_seen_ = 0;
-  uint64_t data_seen_ = 0;
   std::chrono::milliseconds pause_{1};
-  std::chrono::steady_clock::time_point last_frame_;
   std::chrono::steady_clock::time_point last_maps_check_;
-  uint64_t words_moved_ = 0;
-  uint64_t damaged_ = 0;
+  std::chrono::steady_clock::time_point trace_ended_;
+  std::vector<std::string> complaints_;
   int error_ = 0;
   bool ended_ = false;
-  bool complete_ = false;
+  bool trouble_was_said_ = false;
 };
 
 // Drains every dump that appears in a directory, on a thread of its own, for `mprof run`.

@@ -309,13 +309,6 @@ void end_release(const Release& release, CallSite site) {
   });
 }
 
-void trace_release(WaitKind kind, const void* object, uint64_t now, CallSite site) {
-  if (!tracing() || !may_record()) return;
-  work_on_sample([&](ThreadBlock* thread) {
-    write_release(thread, kind, object, now, capture_stack(thread, site));
-  });
-}
-
 void begin_condition_wait(ConditionWait& condition) {
   Wait& wait = condition.wait;
   if (!start_timing(wait)) return;

@@ -72,7 +72,5 @@ void abandon_condition_wait(void* wait);
 
 // A signal, before the real one. True if a trace is to say, after it, that it was sent.
 bool note_signal(const void* condition, bool all, uint64_t now);
-// What a thread did for others that wait, dated before it did so.
-void trace_release(format::WaitKind kind, const void* object, uint64_t now, CallSite site);
 
 }  // namespace mprof::preload

@@ -73,7 +73,7 @@ template <class Call>
   const uint64_t now = ticks();
   const bool is_traced = note_signal(condition, all, now);
   const int error = call();
-  if (is_traced && error == 0) trace_release(WaitKind::kCond, condition, now, site);
+  if (is_traced && error == 0) trace_release(site, now, WaitKind::kCond, condition);
   return error;
 }
 
@@ -162,7 +162,7 @@ bool has_waiters(sem_t* semaphore) {
   const CallSite site = MPROF_CALL_SITE();
   const uint64_t now = ticks();
   const int result = real_locks.sem_post(semaphore);
-  if (result == 0) trace_release(WaitKind::kSemaphore, semaphore, now, site);
+  if (result == 0) trace_release(site, now, WaitKind::kSemaphore, semaphore);
   return result;
 }
 
@@ -231,7 +231,7 @@ bool has_woken(long result, long operation) {
   const uint64_t now = ticks();
   const long result = real_locks.syscall(number, address, operation, c, d, e, f);
   if (has_woken(result, operation))
-    trace_release(WaitKind::kFutex, reinterpret_cast<const void*>(address), now, site);
+    trace_release(site, now, WaitKind::kFutex, reinterpret_cast<const void*>(address));
   return result;
 }
 

@@ -135,7 +135,8 @@ void seed() {
   seed_sampler(chosen + process_number);
 }
 
-// A child that only computes would have no sample by which to make its dump, and so no timer.
+// A child that only computes would have no sample by which to make its dump, and so no timer and no
+// trace.
 void fork_child() {
   if (state.load(std::memory_order_relaxed) == State::kOn) look_soon();
 }
@@ -143,9 +144,19 @@ void fork_child() {
 void begin_cpu_profile() {
   cpu_begin_in_new_process();
   note_thread();  // it may be turned on later
-  if (settings.cpu_hz == 0) return;
-  if (process_number == 1) pthread_atfork(nullptr, nullptr, fork_child);
-  cpu_set_rate(settings.cpu_hz);
+  if (settings.cpu_hz != 0) cpu_set_rate(settings.cpu_hz);
+}
+
+void watch_forks() {
+  const bool is_first = process_number == 1;
+  if (is_first && (settings.cpu_hz != 0 || settings.trace))
+    pthread_atfork(nullptr, nullptr, fork_child);
+}
+
+// A trace is drained unless somebody says that he does so himself.
+const char* reason_to_drain() {
+  if (settings.drain) return "MPROF_DRAIN=1";
+  return settings.trace && environment("MPROF_DRAIN") == nullptr ? "MPROF_TRACE=1" : nullptr;
 }
 
 bool start_recording() {
@@ -177,6 +188,7 @@ bool start_recording() {
   contention_init(settings.block_rate_ns, settings.mutex_fraction);
   signals_init();
   signals_publish();
+  watch_forks();
   begin_cpu_profile();
   if (settings.trace) trace_set(true);
   return true;
@@ -233,8 +245,7 @@ bool start_if_new() {
   state.store(started ? State::kOn : State::kOff, std::memory_order_release);
   if (!started) return false;
   announce();
-  if (settings.drain || settings.trace)
-    launch_drain(dump_path(), settings.drain ? "MPROF_DRAIN=1" : "MPROF_TRACE=1");
+  if (const char* reason = reason_to_drain()) launch_drain(dump_path(), reason);
   return true;
 }
 

@@ -110,6 +110,13 @@ void trace_event_at(CallSite site, TraceKind kind, uint64_t a, uint64_t b, uint6
   });
 }
 
+void trace_release(CallSite site, uint64_t ticks, format::WaitKind kind, const void* object) {
+  write_outside([&](ThreadBlock* thread) {
+    trace_write(thread, TraceKind::kRelease, ticks, capture_stack(thread, site),
+                static_cast<uint64_t>(kind), reinterpret_cast<uintptr_t>(object));
+  });
+}
+
 void trace_log(CallSite site, uint64_t task, uint64_t category, const char* text, size_t bytes) {
   const uint64_t now = ticks();
   write_outside([&](ThreadBlock* thread) {

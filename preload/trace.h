@@ -11,6 +11,7 @@
 #pragma once
 
 #include "format/call_names.h"
+#include "format/label_table.h"
 #include "format/trace_record.h"
 #include "preload/stacks.h"
 #include "preload/thread_state.h"
@@ -26,6 +27,8 @@ void trace_event(format::TraceKind kind, uint64_t a = 0, uint64_t b = 0, uint64_
 // The same with the stack of the hook's caller.
 void trace_event_at(CallSite site, format::TraceKind kind, uint64_t a = 0, uint64_t b = 0,
                     uint64_t c = 0, uint64_t d = 0);
+// kRelease, after the real one and dated before it.
+void trace_release(CallSite site, uint64_t ticks, format::WaitKind kind, const void* object);
 // kLog, with its arguments as they stand in the record; longer texts than kMostTraceText are cut.
 void trace_log(CallSite site, uint64_t task, uint64_t category, const char* text, size_t bytes);
 

@@ -66,10 +66,9 @@ void TraceDecoder::feed(const SpanHead& head, std::span<const uint8_t> bytes) {
   last.bytes.insert(last.bytes.end(), bytes.begin(), bytes.end());
 }
 
-void TraceDecoder::close(uint64_t unreported, uint64_t first_drop_ticks) {
+void TraceDecoder::close(const TraceDrops& drops) {
   is_closed_ = true;
-  unreported_ = unreported;
-  first_drop_ticks_ = first_drop_ticks;
+  drops_ = drops;
 }
 
 bool TraceDecoder::next(TraceRecord& record) {
@@ -236,7 +235,8 @@ void TraceDecoder::fill_lost(TraceRecord& record, uint64_t ns, uint64_t count,
   record.arguments[1] = age_ns;
 }
 
-// What is missing behind the last record.
+// What is missing behind the last record. Drops of which no kLost record came are what the sum of
+// all of these lacks, or what the writer noted where some are missing.
 bool TraceDecoder::next_at_end(TraceRecord& record) {
   if (gap_due_) {
     gap_due_ = false;
@@ -244,9 +244,11 @@ bool TraceDecoder::next_at_end(TraceRecord& record) {
     fill_lost(record, last_ns_, 0, 0);
     return true;
   }
-  if (unreported_ == 0) return false;
-  fill_lost(record, std::max(last_ns_, ns_of(first_drop_ticks_)), unreported_, 0);
-  unreported_ = 0;
+  uint64_t unreported = drops_.all - std::min(drops_.all, lost_);
+  if (!is_whole_) unreported = std::min(unreported, drops_.unreported);
+  if (unreported == 0) return false;
+  fill_lost(record, std::max(last_ns_, ns_of(drops_.first_ticks)), unreported, 0);
+  drops_ = {};
   return true;
 }
 

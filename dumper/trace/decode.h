@@ -29,6 +29,13 @@ struct TraceTables {
   uint64_t labels = 0;
 };
 
+// What a ring dropped, as its head has it.
+struct TraceDrops {
+  uint64_t all = 0;
+  uint64_t unreported = 0;  // since the last kLost record, as the writer noted it
+  uint64_t first_ticks = 0;
+};
+
 // No machine has so many; a core is an index for those who read a trace.
 inline constexpr uint64_t kMostCores = 1u << 16;
 
@@ -40,8 +47,8 @@ class TraceDecoder {
 
   // Bytes that are known already are skipped.
   void feed(const SpanHead& head, std::span<const uint8_t> bytes);
-  // Nothing more will be fed; `unreported` records were dropped since the last kLost.
-  void close(uint64_t unreported, uint64_t first_drop_ticks);
+  // Nothing more will be fed.
+  void close(const TraceDrops& drops);
   // False: not before more is fed.
   bool next(TraceRecord& record);
 
@@ -95,8 +102,7 @@ class TraceDecoder {
   uint64_t last_ns_ = 0;
 
   bool is_closed_ = false;
-  uint64_t unreported_ = 0;
-  uint64_t first_drop_ticks_ = 0;
+  TraceDrops drops_;
   uint64_t gaps_ = 0;
   uint64_t damaged_bytes_ = 0;
   uint64_t bad_rows_ = 0;

@@ -123,16 +123,12 @@ bool DumpTrace::load() {
   return true;
 }
 
-// A frame without ticks was made when the target had ended: nothing can come any more.
+// A frame without ticks was made when the target had ended; it has no more than the rings had.
 bool DumpTrace::load_frame() {
   JournalFrame frame;
   if (rings_are_loaded_ || !journal_->next(frame)) return false;
   for (const ProfbufSpan& span : frame.spans) feed(span.head, span.bytes());
-  if ((frame.flags & kFrameMore) != 0) return true;
-  if (frame.clock.ticks == 0) {
-    horizon_ns_ = UINT64_MAX;
-    return true;
-  }
+  if ((frame.flags & kFrameMore) != 0 || frame.clock.ticks == 0) return true;
   const auto begin_ns =
       static_cast<uint64_t>(std::max<int64_t>(clock_.since_start_ns(frame.clock.ticks), 0));
   settle(begin_ns);
@@ -168,11 +164,11 @@ void DumpTrace::feed(const SpanHead& head, std::span<const uint8_t> bytes) {
   std::unique_ptr<Ring>& ring = rings_[head.row];
   if (ring == nullptr) {
     const bool begins_late = journal_ && journal_->dropped_frames() != 0;
-    ring.reset(new Ring{TraceDecoder(clock_, tables_, begins_late), {}});
+    ring = std::make_unique<Ring>(TraceDecoder(clock_, tables_, begins_late));
   }
   ring->decoder.feed(head, bytes);
-  ring->dropped = std::max(ring->dropped, head.dropped);
-  ring->first_drop_ticks = head.first_drop_ticks;
+  ring->drops.all = std::max(ring->drops.all, head.dropped);
+  ring->drops.first_ticks = head.first_drop_ticks;
   if (!ring->is_waiting) pull(head.row);
 }
 
@@ -197,17 +193,14 @@ void DumpTrace::load_rings() {
     if (rings_[row] != nullptr) close(row);
 }
 
-// Records that were dropped and of which no kLost record came: by the sum of these, where it has
-// all of them, else by what the writer noted.
 void DumpTrace::close(uint32_t row) {
   Ring& ring = *rings_[row];
-  uint64_t unreported = ring.dropped - std::min(ring.dropped, ring.decoder.lost());
+  ring.drops.unreported = ring.drops.all;
   const auto copy =
       std::lower_bound(copies_.begin(), copies_.end(), row,
                        [](const RingCopy& c, uint32_t wanted) { return c.head.row < wanted; });
-  if (!ring.decoder.whole() && copy != copies_.end() && copy->head.row == row)
-    unreported = std::min(unreported, copy->unreported);
-  ring.decoder.close(unreported, ring.first_drop_ticks);
+  if (copy != copies_.end() && copy->head.row == row) ring.drops.unreported = copy->unreported;
+  ring.decoder.close(ring.drops);
   if (!ring.is_waiting) pull(row);
 }
 

@@ -14,6 +14,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "dumper/dump_reader.h"
@@ -69,11 +70,11 @@ class DumpTrace : public TraceSource {
 
  private:
   struct Ring {
+    explicit Ring(TraceDecoder of_ring) : decoder(std::move(of_ring)) {}
     TraceDecoder decoder;
     TraceRecord record;       // the next one
     bool is_waiting = false;  // in the heap
-    uint64_t dropped = 0;
-    uint64_t first_drop_ticks = 0;
+    TraceDrops drops;
     uint64_t fed_last_pass = 0;
     uint64_t settled = 0;  // positions up to here are older than settled_ns_
   };

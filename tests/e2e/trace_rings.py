@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The records of a dump's trace rings, as format/trace_ring.h has them: what no drainer took."""
 
+import bisect
 import re
 import struct
+import subprocess
 from collections import namedtuple
 from pathlib import Path
 
 Record = namedtuple("Record", "kind ticks thread core stack arguments text")
 
 BLOCK = 4096
+NO_ROW = 0xFFFFFFFF
 SOURCE = Path(__file__).resolve().parents[2] / "format"
 
 
@@ -115,6 +118,32 @@ def block_records(data):
 
 def rings_of(dump, ring_bytes=1 << 18):
     return [Ring(dump, number, ring_bytes) for number in range(dump.used("TraceRings"))]
+
+
+class Functions:
+    """The names on a stack, leaf first, of functions that `nm` finds in the executable."""
+
+    def __init__(self, dump, program):
+        self.dump = dump
+        self.program = str(program)
+        lines = subprocess.run(["nm", "-C", "-n", program], capture_output=True, text=True, check=True).stdout
+        found = re.findall(r"^([0-9a-f]+) [tTwW] (.*)$", lines, re.MULTILINE)
+        self.starts = [int(address, 16) for address, _ in found]
+        self.names = [name.split(".")[0] for _, name in found]  # .isra.0 and the like
+
+    def load_bias(self, module):
+        row = self.dump.row("Modules", module)
+        bias, path, length = *struct.unpack_from("<Q", row, 16), *struct.unpack_from("<II", row, 64)
+        return bias if self.dump.row("Strings", path, length).rstrip(b"\0").decode() == self.program else None
+
+    def on(self, stack):
+        names = []
+        while stack is not None and stack > 2:
+            pc, stack, module = struct.unpack_from("<QII", self.dump.row("StackNodes", stack))
+            bias = self.load_bias(module) if module != NO_ROW else None
+            if bias is not None:
+                names.append(self.names[bisect.bisect_right(self.starts, pc - 1 - bias) - 1])
+        return names
 
 
 def records_of(path):

@@ -444,7 +444,7 @@ TEST_CASE("drain: a torn last frame is written again from the ring") {
   CHECK(health.torn_journal_bytes > 0);
   {
     DumpDrain drain(dump.path());
-    CHECK(drain.journal().truncated_bytes() > 0);
+    CHECK(drain.events().journal()->truncated_bytes() > 0);
     CHECK(drain.step(true) == DumpDrain::Step::kMoved);
   }
   CHECK(sizes_of_events(dump.path(), &health) == numbers(1, 60));
@@ -473,7 +473,7 @@ TEST_CASE("drain: positions that make no sense are skipped, and the target can w
   dump.head(0)->written.store(uint64_t{1} << 40);
   DumpDrain drain(dump.path());
   drain.step(true);
-  CHECK(drain.damaged_profbufs() == 1);
+  CHECK(drain.events().damaged_rings() == 1);
   fill(dump, 6, 9);
   drain.step(true);
   dumper::StreamHealth health;

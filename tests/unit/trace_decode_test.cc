@@ -133,7 +133,7 @@ TEST_CASE("trace decode: what ends amid a record says so, and the rest is there"
   for (uint64_t cut = 0; cut <= written.stream().size(); ++cut) {
     TraceDecoder decoder(clock_in_ns(), kTables, false);
     feed(decoder, written.stream(), 0, cut);
-    decoder.close(0, 0);
+    decoder.close({});
     auto records = take(decoder);
     const bool torn = decoder.damaged_bytes() != 0;
     wrong += torn != (decoder.gaps() == 1) ? 1 : 0;
@@ -220,7 +220,7 @@ TEST_CASE("trace decode: dropped records are a kLost record with their count, at
   CHECK(records[1].kind == TraceKind::kYield);
   CHECK(decoder.lost() == dropped);
   CHECK(decoder.whole());
-  decoder.close(7, now + 5);
+  decoder.close({dropped + 7, 0, now + 5});
   const auto last = take(decoder);
   REQUIRE(last.size() == 1);
   CHECK(last[0].arguments[0] == 7);
@@ -316,7 +316,7 @@ TEST_CASE("trace decode: hostile bytes and positions are counted, not believed")
       at += bytes;
       found += take(decoder).size();
     }
-    decoder.close(random() % 2, random());
+    decoder.close({random(), random() % 2, random()});
     for (const TraceRecord& record : take(decoder)) {
       const bool right = record.kind < TraceKind::kCount && record.core < dumper::kMostCores &&
                          (record.thread < kTables.threads || record.thread == format::kNoRow);
