@@ -237,6 +237,23 @@ int run_threads(const Options& options) {
   return 0;
 }
 
+// Where the trace itself goes to standard output, nothing else may stand beside it.
+int run_trace(const Options& options) {
+  Dump dump = Dump::open(resolve_dump(options.dumps.front()), Access::kRead);
+  const Window window = make_window(options.from, options.to, dump.clock(), end_of(dump));
+  Symbolizer symbolizer(options.symbols);
+  TraceOutput output = {options.trace_form, options.output_file, options.rows,
+                        terminal_width_columns(STDOUT_FILENO)};
+  if (output.path.empty()) output.path = default_trace_path(dump, {}, output.form);
+  const WrittenTrace written =
+      write_trace(dump, window, output, symbolizer, options.symbols.detail);
+  show_damage(dump);
+  for (const std::string& line : shortcomings(written))
+    complain(fmt::format("{}: {}", dump.path(), line));
+  if (output.path != "-") fmt::print("{}: {}\n", output.path, describe(written));
+  return 0;
+}
+
 int run_timeline(const Options& options) {
   const Dump dump = Dump::open(resolve_dump(options.dumps.front()), Access::kRead);
   const Timeline timeline = make_timeline(dump, window_of(dump, options), options.intervals);
@@ -395,6 +412,7 @@ int run_command(const Options& options) {
     case Command::kCtl: return run_ctl(options);
     case Command::kServe: return run_serve(options.serve);
     case Command::kThreads: return run_threads(options);
+    case Command::kTrace: return run_trace(options);
   }
   return 1;
 }

@@ -16,6 +16,7 @@
 #include "dumper/report_top.h"
 #include "dumper/serve.h"
 #include "dumper/timeline.h"
+#include "dumper/trace/trace_command.h"
 #include "dumper/views.h"
 
 namespace mprof::dumper {
@@ -40,7 +41,8 @@ enum class Command {
   kPs,
   kServe,
   kCtl,
-  kThreads
+  kThreads,
+  kTrace
 };
 
 struct Options {
@@ -51,7 +53,7 @@ struct Options {
   std::map<std::string, std::string> environment;  // run: MPROF_* from options
   std::vector<View> views;                         // empty: what the target recorded
   std::string directory;
-  std::string output_file;  // diff, merge, threads
+  std::string output_file;  // diff, merge, threads, trace
   bool drain = true;
   bool write_profiles = true;  // run
   bool write_trace = true;     // run: if there is one
@@ -73,6 +75,7 @@ struct Options {
   bool normalize = false;    // diff: A to B's total
   ThreadOptions threads;
   ThreadForm thread_form = ThreadForm::kParagraphs;
+  TraceForm trace_form = TraceForm::kGo;
   std::optional<TimePoint> from;
   std::optional<TimePoint> to;
   ServeOptions serve;

@@ -23,8 +23,8 @@ Progress::~Progress() {
   if (drawn_) fmt::print(stderr, "\r\x1b[K");
 }
 
-void Progress::step() {
-  ++done_;
+void Progress::reach(size_t done) {
+  done_ = done;
   if (!terminal_) return;
   const auto now = std::chrono::steady_clock::now();
   if (now < next_draw_) return;

@@ -15,7 +15,8 @@ class Progress {
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
   ~Progress();
-  void step();
+  void step() { reach(done_ + 1); }
+  void reach(size_t done);
 
  private:
   void draw() const;

@@ -247,19 +247,19 @@ void TraceModel::heap(uint32_t thread, const TraceRecord& record) {
   emit(std::move(heap_now));
 }
 
-// A number that was used before would make one task of two; and steps of one instant have no order
-// among threads in every form of a trace.
+// No number counts twice, also not as a parent that begins later: readers would go round in
+// circles.
 void TraceModel::begin_task(uint32_t thread, const TraceRecord& record) {
   const uint64_t task = record.arguments[0];
-  const bool ended_now = ended_tasks_ns_ == now_ns_ && ended_tasks_.contains(task);
-  if (task == 0 || ended_now || spent_tasks_.contains(task) ||
-      !open_tasks_.emplace(task, now_ns_).second) {
+  const uint64_t parent = record.arguments[1];
+  if (task == 0 || !known_tasks_.insert(task)) {
     ++counts_.unfit;
     return;
   }
+  if (parent != 0) known_tasks_.insert(parent);
   Step begin = step(StepKind::kTaskBegin, thread, record.stack);
   begin.value = task;
-  begin.second = record.arguments[1];
+  begin.second = parent == task ? 0 : parent;
   begin.text = text(record.arguments[2]);
   emit(std::move(begin));
 }
@@ -270,12 +270,7 @@ void TraceModel::end_task(uint32_t thread, const TraceRecord& record) {
     ++counts_.unfit;
     return;
   }
-  if (const auto open = open_tasks_.find(task); open != open_tasks_.end()) {
-    if (open->second == now_ns_) spent_tasks_.insert(task);
-    open_tasks_.erase(open);
-    if (std::exchange(ended_tasks_ns_, now_ns_) != now_ns_) ended_tasks_.clear();
-    ended_tasks_.insert(task);
-  }
+  known_tasks_.insert(task);
   Step end = step(StepKind::kTaskEnd, thread, record.stack);
   end.value = task;
   emit(std::move(end));

@@ -11,16 +11,16 @@
 //           it was on its way: left out and counted. What comes later begins a session.
 // Window    Before `from_ns` the story is followed and not told; at `from_ns` it begins as a
 //           session does, with the threads as they are. At `to_ns` it ends as at a stop.
-// Memory    for each thread, each open region and each open task.
+// Memory    for each thread and each open region; for tasks only where their numbers have gaps.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <string>
 #include <unordered_map>
-#include <unordered_set>
 #include <vector>
 
+#include "dumper/trace/number_set.h"
 #include "dumper/trace/step.h"
 #include "dumper/trace/wakes.h"
 
@@ -157,10 +157,7 @@ class TraceModel {
   std::vector<uint32_t> on_core_;  // thread or kNobody
   std::vector<bool> core_began_;
   std::vector<Step> held_samples_;  // of threads that appear at this very instant
-  std::unordered_map<uint64_t, uint64_t> open_tasks_;  // and when they began
-  std::unordered_set<uint64_t> spent_tasks_;           // begun and ended at one instant
-  std::unordered_set<uint64_t> ended_tasks_;           // at ended_tasks_ns_
-  uint64_t ended_tasks_ns_ = 0;
+  NumberSet known_tasks_;
   uint64_t now_ns_ = 0;
   uint64_t stop_ns_ = 0;
   uint64_t start_ns_ = 0;

@@ -10,6 +10,8 @@ namespace {
 using format::TraceKind;
 using format::WaitKind;
 
+// A reader may take times for signed numbers.
+constexpr uint64_t kMostNs = uint64_t{1} << 62;
 // format/trace_record.h
 constexpr uint64_t kWaitWasNone = 1;
 // Ticks become nanoseconds with a rounding of their own on each side.
@@ -124,7 +126,7 @@ MomentSource::Held* MomentSource::insert(const TraceRecord& record, uint64_t ns)
 }
 
 void MomentSource::take(TraceRecord& record) {
-  now_ns_ = record.ns = std::max(now_ns_, record.ns);
+  now_ns_ = record.ns = std::clamp(record.ns, now_ns_, kMostNs);
   const auto [found, is_new] = threads_.try_emplace(record.thread);
   Thread& thread = found->second;
   if (!is_aside(record.kind)) end_call(thread, record.ns);

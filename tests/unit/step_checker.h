@@ -140,9 +140,8 @@ class StepChecker : public dumper::StepSink {
       case StepKind::kTrimEnd: return toggle(thread.trims, false);
       case StepKind::kTaskBegin:
         if (step.value == 0 || !tasks_.insert(step.value).second)
-          complain(step, "a task that is open");
+          complain(step, "a task that began before");
         return;
-      case StepKind::kTaskEnd: tasks_.erase(step.value); return;
       case StepKind::kRegionBegin: thread.regions.emplace_back(step.value, step.text); return;
       case StepKind::kRegionEnd:
         if (thread.regions.empty() || thread.regions.back() != std::pair(step.value, step.text))
