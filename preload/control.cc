@@ -69,14 +69,14 @@ void apply_once() {
 }
 
 // Timers made in a vfork child, which shares this memory, would be the child's.
-bool owns_dump() { return static_cast<uint32_t>(sys::getpid()) == header->pid; }
+bool is_dumps_process() { return static_cast<uint32_t>(sys::getpid()) == header->pid; }
 
 }  // namespace
 
 void apply_control() {
   const ErrnoGuard keep_errno;
   const Guard guard(Guard::kAtWork);
-  if (!owns_dump()) return;
+  if (!is_dumps_process()) return;
   // Looked at again afterwards: who found it taken has left.
   while (is_behind() && !applying.exchange(true, std::memory_order_acquire)) {
     while (is_behind()) apply_once();

@@ -25,10 +25,15 @@ bool start_if_new();
 // Off for good: this program is not to be, or cannot be, profiled.
 inline bool is_off() { return state.load(std::memory_order_relaxed) == State::kOff; }
 
+// While there is a dump: whether it is this process's. In a forked child, which notices here at the
+// latest, it is left.
+inline bool owns_dump() {
+  return process_mark->load(std::memory_order_relaxed) != 0 || leave_parents_dump();
+}
+
 // True while this process has a dump to record in.
 inline bool recording() {
-  if (state.load(std::memory_order_acquire) != State::kOn) return false;
-  return process_mark->load(std::memory_order_relaxed) != 0 || leave_parents_dump();
+  return state.load(std::memory_order_acquire) == State::kOn && owns_dump();
 }
 
 // The same, but starts what has not been started.

@@ -11,6 +11,7 @@
 #include "preload/counts.h"
 #include "preload/cpu_sampler.h"
 #include "preload/dump_file.h"
+#include "preload/lifecycle.h"
 #include "preload/rings.h"
 #include "preload/spin.h"
 #include "preload/sys.h"
@@ -156,7 +157,8 @@ void give_up_block(ThreadBlock* block) {
 // Runs in each pass over a thread's keys in which it has a value: later destructors may allocate
 // again, then the thread registers again and this runs once more.
 void thread_ends(void*) {
-  if (header == nullptr || self.row == 0 || self.process != process_number) return;
+  if (header == nullptr || !owns_dump()) return;
+  if (self.row == 0 || self.process != process_number) return;
   const Guard guard(Guard::kAtWork);
   note_name();
   if (tracing()) trace_exit();

@@ -158,6 +158,16 @@ class Trace(harness.Case):
             self.assertEqual([r.kind for r in records].count("Start"), 1, dump)
             self.assertEqual({r.thread for r in records}, {records[0].thread}, dump)
 
+    def test_a_forked_child_that_only_ends_its_thread_leaves_its_parents_trace_alone(self):
+        program = harness.target("children")
+        plain = self.run_plain(program, "fork_ends_thread")
+        self.assert_same_behaviour(plain, self.run_under(program, "fork_ends_thread", rate=None, env=ENV))
+        for dump in self.dumps():
+            records = trace_rings.records_of(dump)
+            main = next(r.thread for r in records if r.kind == "Start")
+            self.assertNotIn("Exit", [r.kind for r in records if r.thread == main])
+            end_ticks = struct.unpack_from("<Q", trace_rings.Dump(dump).row("Threads", main), 32)
+            self.assertEqual(end_ticks, (0,), "the parent's thread goes on")
 
     def waits_shown(self, dump):
         """{thread row: (wait kind + 1, object, start)} of the threads that wait, from their rows."""

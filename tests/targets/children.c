@@ -50,6 +50,18 @@ static void fork_child(void) {
   report(child);
 }
 
+static void* exits(void* unused) { pthread_exit(unused); }
+
+// The child allocates nothing: the first pthread_exit() has loaded what a later one needs.
+static void fork_child_ends_its_thread(void) {
+  pthread_t thread;
+  pthread_create(&thread, NULL, exits, NULL);
+  pthread_join(thread, NULL);
+  const pid_t child = fork();
+  if (child == 0) pthread_exit(NULL);
+  report(child);
+}
+
 // The child never calls exec nor exit handlers.
 static void fork_child_quits(void) {
   const pid_t child = fork();
@@ -123,6 +135,7 @@ int main(int argc, char** argv) {
   if (strcmp(how, "child") == 0) return child_allocates(), 3;
   parent_before();
   if (strcmp(how, "fork") == 0) fork_child();
+  if (strcmp(how, "fork_ends_thread") == 0) fork_child_ends_its_thread();
   if (strcmp(how, "fork_quits") == 0) fork_child_quits();
   if (strcmp(how, "vfork") == 0) vfork_child(again);
   if (strcmp(how, "vfork_allocates") == 0) vfork_child_allocates();
