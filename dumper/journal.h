@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <span>
 #include <stdexcept>
@@ -239,11 +240,11 @@ class JournalWriter {
   [[nodiscard]] uint64_t dropped_bytes() const { return kept_.offset - header_.header_bytes; }
 
   struct Resume {
-    uint32_t row;
     uint64_t position;
+    uint64_t dropped;  // that the journal knows of
   };
-  // Where each profbuf that the journal knows goes on.
-  [[nodiscard]] const std::vector<Resume>& resume() const { return resume_; }
+  // Where each ring that the journal knows goes on, by row.
+  [[nodiscard]] const std::map<uint32_t, Resume>& resume() const { return resume_; }
   [[nodiscard]] bool was_complete() const { return was_complete_; }
   [[nodiscard]] uint64_t truncated_bytes() const { return truncated_bytes_; }
   [[nodiscard]] uint64_t file_bytes() const { return end_; }
@@ -268,7 +269,7 @@ class JournalWriter {
   uint64_t sequence_ = 0;
   uint64_t truncated_bytes_ = 0;
   bool was_complete_ = false;
-  std::vector<Resume> resume_;
+  std::map<uint32_t, Resume> resume_;
   std::vector<char> buffer_;
   ZSTD_CCtx_s* compressor_;
 };

@@ -36,8 +36,6 @@ void RingDrain::open_journal() {
     trouble_ = error.what();
     return;
   }
-  for (const JournalWriter::Resume& resume : journal_->resume())
-    resume_[resume.row] = resume.position;
   complete_ = journal_->was_complete();
   can_drop_ = journal_->can_drop();
   limit();
@@ -94,12 +92,14 @@ void RingDrain::begin_ring(uint32_t row, const View& view) {
   Ring& ring = rings_[row];
   ring.seen = true;
   ring.position = view.head->released.load(std::memory_order_relaxed);  // only drainers move it
-  const auto known = resume_.find(row);
-  if (known == resume_.end()) return;
+  if (!journal_) return;
+  const auto known = journal_->resume().find(row);
+  if (known == journal_->resume().end()) return;
+  ring.dropped_written = known->second.dropped;
   const uint64_t written = view.head->written.load(std::memory_order_acquire);  // (A)
   const uint64_t pending = written - ring.position;
-  if (pending > view.count || known->second - ring.position > pending) return;
-  ring.position = known->second;
+  if (pending > view.count || known->second.position - ring.position > pending) return;
+  ring.position = known->second.position;
   release(view, ring.position);
 }
 
