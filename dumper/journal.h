@@ -33,6 +33,9 @@ inline constexpr uint32_t kFrameComplete = 1;
 inline constexpr uint32_t kFrameMore = 2;     // the pass over the rings goes on in the next frame
 inline constexpr uint32_t kFrameSegment = 4;  // reading a trace can begin here
 inline constexpr uint32_t kSpanDamaged = 1;
+// Bits 8 to 19 of a span's flags: so many bytes at its begin are in an earlier frame, too.
+inline constexpr uint32_t kSpanRepeatedShift = 8;
+inline constexpr uint32_t kMostRepeated = 0xfff;
 inline constexpr uint32_t kMaxRawBytes = 16u << 20;
 inline constexpr uint32_t kMaxStoredBytes = kMaxRawBytes + (64u << 10);
 
@@ -84,6 +87,9 @@ struct SpanHead {
   uint64_t first_drop_ticks;
 };
 static_assert(sizeof(SpanHead) == 40);
+inline uint32_t repeated_in(const SpanHead& head) {
+  return head.flags >> kSpanRepeatedShift & kMostRepeated;
+}
 
 // The journal of a kind that belongs to a dump.
 [[nodiscard]] std::string journal_path_of(const std::string& dump_path,

@@ -188,13 +188,15 @@ bool RingDrain::add_ring(uint32_t row, FrameBuilder& builder, std::vector<Releas
     head.flags = kSpanDamaged;
     ++damaged_;
   }
+  const auto repeated = static_cast<uint32_t>(head.flags == 0 ? ring.position - head.from : 0);
+  head.flags |= repeated << kSpanRepeatedShift;
   head.dropped = view->head->dropped.load(std::memory_order_relaxed);
   head.first_drop_ticks = view->head->first_drop_ticks.load(std::memory_order_relaxed);
   if (head.to == ring.position && head.dropped == ring.dropped_written) return true;
   const size_t room = builder.room();
   const bool fits = head.to - head.from <= room;
   // What is known already does not fill a frame alone.
-  if (!fits && room <= ring.position - head.from) return false;
+  if (!fits && room <= repeated) return false;
   if (!fits) head.to = head.from + room;
   copy(*view, head, builder.add(head));
   releases.push_back({row, {true, head.to, head.dropped, segment_}});
