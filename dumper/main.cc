@@ -237,20 +237,20 @@ int run_threads(const Options& options) {
   return 0;
 }
 
-// Nothing else may stand beside it on standard output.
+// Where the trace itself goes to standard output, nothing else may stand beside it.
 int run_trace(const Options& options) {
   Dump dump = Dump::open(resolve_dump(options.dumps.front()), Access::kRead);
   const Window window = make_window(options.from, options.to, dump.clock(), end_of(dump));
   Symbolizer symbolizer(options.symbols);
-  const std::string path = options.output_file.empty()
-                               ? default_trace_path(dump, {}, options.trace_form)
-                               : options.output_file;
+  TraceOutput output = {options.trace_form, options.output_file, options.rows,
+                        terminal_width_columns(STDOUT_FILENO)};
+  if (output.path.empty()) output.path = default_trace_path(dump, {}, output.form);
   const WrittenTrace written =
-      write_trace(dump, window, options.trace_form, path, symbolizer, options.symbols.detail);
+      write_trace(dump, window, output, symbolizer, options.symbols.detail);
   show_damage(dump);
   for (const std::string& line : shortcomings(written))
     complain(fmt::format("{}: {}", dump.path(), line));
-  fmt::print(path == "-" ? stderr : stdout, "{}: {}\n", path, describe(written));
+  if (output.path != "-") fmt::print("{}: {}\n", output.path, describe(written));
   return 0;
 }
 

@@ -31,6 +31,7 @@ struct Raw {
   std::string from;
   std::string to;
   std::string trace_form = "go";
+  bool trace_summary = false;
   std::string listen = "127.0.0.1:6060";
   bool debuginfod = false;
   bool peak = false;
@@ -218,13 +219,20 @@ void add_threads(CLI::App& app, Options& options, Raw& raw) {
 }
 
 void add_trace(CLI::App& app, Options& options, Raw& raw) {
-  CLI::App* trace = add_command(
-      app, "trace", "what each thread did at each moment, as a file for `go tool trace`", options,
-      Command::kTrace);
+  CLI::App* trace = add_command(app, "trace", "what each thread did at each moment, for viewers",
+                                options, Command::kTrace);
   add_dump(trace, options)->expected(1);
   trace->add_option("-o,--output", options.output_file,
-                    "file to write, - for standard output; default NAME.go.trace beside the dump");
-  trace->add_option("--format", raw.trace_form, trace_form_names())->capture_default_str();
+                    "file to write, - for standard output; default for go and perfetto: "
+                    "NAME.go.trace and NAME.perfetto-trace beside the dump");
+  CLI::Option* form = trace->add_option(
+      "--format", raw.trace_form,
+      "go: for `go tool trace`; perfetto: for ui.perfetto.dev; json-summary; summary");
+  form->capture_default_str();
+  trace->add_flag("--summary", raw.trace_summary, "the same as --format summary: where time went")
+      ->excludes(form);
+  trace->add_option("-n", options.rows, "with --summary: rows to show, 0 for all")
+      ->capture_default_str();
   add_symbol_options(trace, raw);
   add_window(trace, raw);
 }
@@ -480,7 +488,7 @@ void check_values(Options& options, const Raw& raw) {
   if (options.since_reset && raw.peak)
     throw UsageError("--since-reset: a part of the time has no peak");
   if (options.command == Command::kThreads) check_threads(options, raw);
-  options.trace_form = parse_trace_form(raw.trace_form);
+  options.trace_form = raw.trace_summary ? TraceForm::kSummary : parse_trace_form(raw.trace_form);
   if (!raw.from.empty()) options.from = parse_time("--from", raw.from);
   if (!raw.to.empty()) options.to = parse_time("--to", raw.to);
   if (raw.peak && (options.from || options.to))

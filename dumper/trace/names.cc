@@ -78,11 +78,14 @@ std::vector<TraceFrame> TraceNames::start_of(uint32_t thread_row) {
   return {frame(is_first ? "main" : thread_name(thread_row))};
 }
 
-// A thread that nobody named has the name of its program.
+// A thread that nobody named has the name of its program, or of the link that was started.
 std::string TraceNames::thread_name(uint32_t thread_row) {
   const auto thread = dump_.thread(thread_row);
-  return thread && !thread->name.empty() && thread->name != program_ ? thread->name
-                                                                     : kUnnamedThread;
+  const auto first = dump_.thread(0);
+  if (!thread || thread->name.empty() || thread->name == program_) return kUnnamedThread;
+  if (first && first->tid == dump_.header().pid && thread->name == first->name)
+    return kUnnamedThread;
+  return thread->name;
 }
 
 uint32_t TraceNames::tid(uint32_t thread_row) {

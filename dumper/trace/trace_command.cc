@@ -4,29 +4,79 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 #include "dumper/profile_comments.h"
 #include "dumper/progress.h"
 #include "dumper/trace/go_trace.h"
+#include "dumper/trace/perfetto.h"
+#include "dumper/trace/report_summary.h"
+#include "dumper/trace/summary.h"
 #include "dumper/write_profiles.h"
 
 namespace mprof::dumper {
 namespace {
 
-template <class Sink>
-std::unique_ptr<StepSink> make(TraceFile& file, TraceNames& names) {
-  return std::make_unique<Sink>(file, names);
+std::unique_ptr<StepSink> make_go(const TraceOutput&, const Dump&, TraceNames& names,
+                                  TraceFile& file) {
+  return std::make_unique<GoTraceSink>(file, names);
+}
+
+std::unique_ptr<StepSink> make_perfetto(const TraceOutput&, const Dump& dump, TraceNames& names,
+                                        TraceFile& file) {
+  return std::make_unique<PerfettoSink>(dump, names, file);
+}
+
+// The sums as text, at the end.
+class SummaryText : public StepSink {
+ public:
+  using Text = std::function<std::string(const TraceSummary&)>;
+  SummaryText(size_t longest, Text text, TraceFile& file)
+      : sums_(longest), text_(std::move(text)), file_(file) {}
+
+  void take(const Step& step) override { sums_.take(step); }
+  void finish() override {
+    sums_.finish();
+    file_.append(text_(sums_.summary()));
+  }
+
+ private:
+  SummarySink sums_;
+  Text text_;
+  TraceFile& file_;
+};
+
+constexpr size_t kMostLongest = 1000;
+
+std::unique_ptr<StepSink> make_summary(const TraceOutput& output, const Dump& dump,
+                                       TraceNames& names, TraceFile& file) {
+  const size_t longest = output.rows == 0 ? kMostLongest : output.rows;
+  const auto text = [&output, &dump, &names](const TraceSummary& sums) {
+    return summary_text(sums, dump, names, output.rows, output.width_columns);
+  };
+  return std::make_unique<SummaryText>(longest, text, file);
+}
+
+std::unique_ptr<StepSink> make_json(const TraceOutput&, const Dump& dump, TraceNames& names,
+                                    TraceFile& file) {
+  const auto text = [&dump, &names](const TraceSummary& sums) {
+    return summary_json(sums, dump, names);
+  };
+  return std::make_unique<SummaryText>(kMostLongest, text, file);
 }
 
 struct FormInfo {
   TraceForm form;
   const char* name;
   const char* ending;  // of the file; empty: it is text for standard output
-  std::unique_ptr<StepSink> (*make_sink)(TraceFile&, TraceNames&);
+  decltype(&make_go) make;
 };
 constexpr FormInfo kForms[] = {
-    {TraceForm::kGo, "go", ".go.trace", make<GoTraceSink>},
+    {TraceForm::kGo, "go", ".go.trace", make_go},
+    {TraceForm::kPerfetto, "perfetto", ".perfetto-trace", make_perfetto},
+    {TraceForm::kSummary, "summary", "", make_summary},
+    {TraceForm::kJsonSummary, "json-summary", "", make_json},
 };
 
 const FormInfo& info_of(TraceForm form) {
@@ -101,16 +151,17 @@ std::string trace_form_names() {
   return names;
 }
 
-std::unique_ptr<StepSink> make_sink(TraceForm form, TraceFile& file, TraceNames& names) {
-  return info_of(form).make_sink(file, names);
+std::unique_ptr<StepSink> make_sink(const TraceOutput& output, const Dump& dump, TraceNames& names,
+                                    TraceFile& file) {
+  return info_of(output.form).make(output, dump, names, file);
 }
 
-WrittenTrace write_trace(Dump& dump, const Window& window, TraceForm form, const std::string& path,
+WrittenTrace write_trace(Dump& dump, const Window& window, const TraceOutput& output,
                          Symbolizer& symbolizer, SymbolDetail detail) {
   DumpTrace trace(dump);
   TraceNames names(dump, symbolizer, detail);
-  TraceFile file(path);
-  const auto sink = make_sink(form, file, names);
+  TraceFile file(output.path);
+  const auto sink = make_sink(output, dump, names, file);
   ShownSource records(trace);
   WrittenTrace written;
   written.counts = tell_trace(records, *sink, options_of(dump, window, names));
