@@ -157,10 +157,13 @@ TEST_CASE("model: the last one to come to a barrier wakes the others and does no
     return at(ns, thread, core, TraceKind::kWait, {number(WaitKind::kBarrier), kMutex});
   };
   const auto lines = after_three_threads({
-      barrier(10, 10, 0), barrier(11, 11, 1), barrier(20, 12, 2),
+      barrier(10, 10, 0),
+      barrier(11, 11, 1),
+      barrier(20, 12, 2),
       at(25, 10, 0, TraceKind::kWaitEnd, {0}),
       barrier(26, 10, 0),  // the next round, before all have left this one
-      at(27, 11, 1, TraceKind::kWaitEnd, {0}), at(28, 12, 2, TraceKind::kWaitEnd, {1}),
+      at(27, 11, 1, TraceKind::kWaitEnd, {0}),
+      at(28, 12, 2, TraceKind::kWaitEnd, {1}),
   });
   CHECK(lines == Lines{"10 block 1 on 0", "11 block 2 on 1", "20 wake 1 by 3 on 2",
                        "20 wake 2 by 3 on 2", "25 run 1 on 0", "26 block 1 on 0", "27 run 2 on 1",
@@ -186,19 +189,18 @@ TEST_CASE("model: who was signalled waits for the mutex from then on, and nobody
       at(40, 10, 0, TraceKind::kRelock, {kMutex, 20}),
       at(41, 10, 0, TraceKind::kWaitEnd, {0}),
   });
-  const Lines expected = {"10 block 1 on 0",     "15 preempt 3 on 2",   "15 run 3 on 0",
-                          "15 yield 3 on 0",     "15 run 3 on 0",       "20 wake 1 by 2 on 1",
-                          "20 preempt 3 on 0",   "20 run 1 on 0",       "20 block 1 on 0",
-                          "20 run 3 on 0",       "30 wake 1 by 2 on 1", "41 preempt 3 on 0",
-                          "41 run 1 on 0",       "41 yield 1 on 0",     "41 yield 2 on 1"};
+  const Lines expected = {"10 block 1 on 0",   "15 preempt 3 on 2",   "15 run 3 on 0",
+                          "15 yield 3 on 0",   "15 run 3 on 0",       "20 wake 1 by 2 on 1",
+                          "20 preempt 3 on 0", "20 run 1 on 0",       "20 block 1 on 0",
+                          "20 run 3 on 0",     "30 wake 1 by 2 on 1", "41 preempt 3 on 0",
+                          "41 run 1 on 0",     "41 yield 1 on 0",     "41 yield 2 on 1"};
   CHECK(lines == expected);
 }
 
 TEST_CASE("model: a call is long from 20 us on, and gives its core up when it begins") {
   const auto calls = [](uint64_t length_ns) {
-    return after_three_threads(
-        {at(10, 10, 0, TraceKind::kCall, {number(format::CallName::kRead)}),
-         at(10 + length_ns, 10, 1, TraceKind::kCallEnd)});
+    return after_three_threads({at(10, 10, 0, TraceKind::kCall, {number(format::CallName::kRead)}),
+                                at(10 + length_ns, 10, 1, TraceKind::kCallEnd)});
   };
   CHECK(calls(19'999)[0] == "10 call 1 on 0");
   CHECK(calls(19'999)[1] == "20009 preempt 1 on 0");  // it is found on another core
@@ -308,11 +310,11 @@ TEST_CASE("model: more regions than anybody nests are counted, and their ends fi
 }
 
 TEST_CASE("model: a task begins once, and not after it was somebody's parent") {
-  const auto told = story({at(1, 10, 0, TraceKind::kTaskBegin, {4, 3, 1}),
-                           at(2, 10, 0, TraceKind::kTaskEnd, {4}),
-                           at(3, 10, 0, TraceKind::kTaskBegin, {4, 0, 1}),
-                           at(4, 10, 0, TraceKind::kTaskBegin, {3, 4, 1}),
-                           at(5, 10, 0, TraceKind::kTaskBegin, {6, 6, 1})});
+  const auto told =
+      story({at(1, 10, 0, TraceKind::kTaskBegin, {4, 3, 1}), at(2, 10, 0, TraceKind::kTaskEnd, {4}),
+             at(3, 10, 0, TraceKind::kTaskBegin, {4, 0, 1}),
+             at(4, 10, 0, TraceKind::kTaskBegin, {3, 4, 1}),
+             at(5, 10, 0, TraceKind::kTaskBegin, {6, 6, 1})});
   const auto begins = told.of(StepKind::kTaskBegin);
   REQUIRE(begins.size() == 2);
   CHECK(begins[0].second == 3);
@@ -323,10 +325,9 @@ TEST_CASE("model: a task begins once, and not after it was somebody's parent") {
 TEST_CASE("model: logs, labels, losses and the heap are told as they are") {
   TraceRecord log = at(2, 10, 0, TraceKind::kLog, {7, 3});
   log.text = "a line";
-  const auto told = story({at(1, 10, 0, TraceKind::kLabels, {6}), log,
-                           at(3, 10, 0, TraceKind::kHeap, {100, 200}),
-                           at(4, 10, 0, TraceKind::kLost, {17, 2}),
-                           at(4, 10, 0, TraceKind::kYield, {}, 5)});
+  const auto told =
+      story({at(1, 10, 0, TraceKind::kLabels, {6}), log, at(3, 10, 0, TraceKind::kHeap, {100, 200}),
+             at(4, 10, 0, TraceKind::kLost, {17, 2}), at(4, 10, 0, TraceKind::kYield, {}, 5)});
   CHECK(told.of(StepKind::kLabels).at(0).value == 6);
   CHECK(told.of(StepKind::kLog).at(0).text == "text 2");
   CHECK(told.of(StepKind::kLog).at(0).message == "a line");
@@ -363,8 +364,7 @@ TEST_CASE("model: a session ends with everybody at rest, and the next one takes 
       at(20, 10, 0, TraceKind::kStop, {1}),
       at(21, 11, 1, TraceKind::kWaitEnd, {0}),  // was on its way
       at(100'000'000, 10, 0, TraceKind::kStart, {2}),
-      at(100'000'001, 10, 0, TraceKind::kThread,
-         {11, number(WaitKind::kSleep) + 1, 5'000'000, 0}),
+      at(100'000'001, 10, 0, TraceKind::kThread, {11, number(WaitKind::kSleep) + 1, 5'000'000, 0}),
   };
   records.insert(records.end(), rest.begin(), rest.end());
   const auto told = story(records, options);
@@ -401,12 +401,12 @@ TEST_CASE("model: a window begins with everybody where he is, and ends with all 
        at(150, 10, 0, TraceKind::kRegionEnd, {0, 1}), at(200, 11, 1, TraceKind::kWaitEnd, {0}),
        at(400, 10, 0, TraceKind::kYield), at(60'000, 13, 2, TraceKind::kCallEnd)},
       options);
-  CHECK(told.lines() ==
-        Lines{"100 thread 1 by 0 on 0", "100 thread 2 by 0 on 0", "100 thread 3 by 0 on 0",
-              "100 core begin 3 on 2", "100 run 3 on 2", "100 call 3 on 2", "100 call block 3 on 2",
-              "100 core begin 1 on 0", "100 run 1 on 0", "100 region begin 1 on 0",
-              "150 region end 1 on 0", "200 wake 2 by 0 on 0", "200 core begin 2 on 1",
-              "200 run 2 on 1", "300 yield 1 on 0", "300 yield 2 on 1"});
+  CHECK(told.lines() == Lines{"100 thread 1 by 0 on 0", "100 thread 2 by 0 on 0",
+                              "100 thread 3 by 0 on 0", "100 core begin 3 on 2", "100 run 3 on 2",
+                              "100 call 3 on 2", "100 call block 3 on 2", "100 core begin 1 on 0",
+                              "100 run 1 on 0", "100 region begin 1 on 0", "150 region end 1 on 0",
+                              "200 wake 2 by 0 on 0", "200 core begin 2 on 1", "200 run 2 on 1",
+                              "300 yield 1 on 0", "300 yield 2 on 1"});
   CHECK(told.steps[2].is_waiting);
   CHECK(told.steps[2].object == kMutex);
 }
