@@ -327,7 +327,7 @@ TEST_CASE("model: logs, labels, losses and the heap are told as they are") {
   log.text = "a line";
   const auto told =
       story({at(1, 10, 0, TraceKind::kLabels, {6}), log, at(3, 10, 0, TraceKind::kHeap, {100, 200}),
-             at(4, 10, 0, TraceKind::kLost, {17, 2}), at(4, 10, 0, TraceKind::kYield, {}, 5)});
+             at(4, 10, 0, TraceKind::kLost, {17, 2}), at(4, 10, 0, TraceKind::kYield, {9}, 5)});
   CHECK(told.of(StepKind::kLabels).at(0).value == 6);
   CHECK(told.of(StepKind::kLog).at(0).text == "text 2");
   CHECK(told.of(StepKind::kLog).at(0).message == "a line");
@@ -335,6 +335,8 @@ TEST_CASE("model: logs, labels, losses and the heap are told as they are") {
   CHECK(told.of(StepKind::kHeap).at(0).second == 200);
   CHECK(told.of(StepKind::kLost).at(0).value == 17);
   CHECK(told.of(StepKind::kYield).at(0).stack == 5);
+  CHECK(told.of(StepKind::kYield).at(0).value == 9);
+  CHECK(told.of(StepKind::kYield).at(1).value == 0);
   CHECK(told.counts.lost == 17);
 }
 
