@@ -88,6 +88,11 @@ std::string TraceNames::thread_name(uint32_t thread_row) {
   return thread->name;
 }
 
+std::string TraceNames::thread_title(uint32_t thread_row) {
+  const std::string name = thread_name(thread_row);
+  return name == kUnnamedThread ? start_of(thread_row).front().function : name;
+}
+
 uint32_t TraceNames::tid(uint32_t thread_row) {
   const auto thread = dump_.thread(thread_row);
   return thread ? thread->tid : 0;

@@ -137,7 +137,7 @@ void PerfettoSink::note(const Step& step) {
 void PerfettoSink::note_thread(const Step& step) {
   Thread& thread = threads_[step.thread];
   thread.tid = names_.tid(step.thread_row);
-  thread.name = names_.thread_name(step.thread_row);
+  thread.name = names_.thread_title(step.thread_row);
   thread.track = writer_.add_thread(dump_.header().pid, thread.tid, thread.name);
   note_flow(step, "creates");
 }

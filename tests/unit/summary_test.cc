@@ -260,7 +260,7 @@ TEST_CASE("summary: as text it fits the terminal and says what the numbers mean"
   const std::string text = summary_text(summary, dump.dump(), dump.names(), 10, 0);
   INFO(text);
   CHECK(contains(text, "Trace of /bin/program, process 4711: 100 ns, 2 threads, 2 cores\n"));
-  CHECK(contains(text, "running: from its record"));
+  CHECK(contains(text, "running: from a record"));
   CHECK(contains(text, "thread 4711 \"worker\": 100 ns, from 0 ns on\n"));
   CHECK(contains(text, "        25 ns  25.0%          2      20 ns  blocked: mutex\n"));
   CHECK(contains(text, "        20 ns  20.0%          1      20 ns  in long system calls\n"));
