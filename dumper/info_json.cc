@@ -7,6 +7,7 @@
 #include "dumper/cpu_times.h"
 #include "dumper/custom_profiles.h"
 #include "dumper/profile_comments.h"
+#include "dumper/trace/trace_state.h"
 
 namespace mprof::dumper {
 namespace {
@@ -43,6 +44,20 @@ Json cpu(const Dump& dump, const CountReading& counts) {
           {"used_ns", times.used_ns},
           {"used_is_final", times.used_is_final},
           {"profiled_ns", times.profiled_ns}};
+}
+
+Json trace(const Dump& dump) {
+  const TraceState state = trace_state(dump);
+  return {{"on", state.is_on},
+          {"sessions", state.sessions},
+          {"rings", state.rings},
+          {"written_bytes", state.written_bytes},
+          {"dropped_records", state.dropped_records},
+          {"file", state.file},
+          {"file_bytes", state.file_bytes},
+          {"given_up_bytes", state.given_up_bytes},
+          {"trouble", state.trouble},
+          {"max_bytes", dump.header().trace_max_bytes}};
 }
 
 Json customs(const Dump& dump, const CountReading& counts) {
@@ -106,6 +121,7 @@ std::string info_json(const Dump& dump, const HeapReading& reading, const Double
       {"threads_created", threads.samples},
       {"cpu_hz", dump.header().cpu_hz},
       {"cpu", cpu(dump, counts)},
+      {"trace", trace(dump)},
       {"custom_profiles", customs(dump, counts)},
   };
   // File names may hold any bytes.

@@ -13,6 +13,7 @@
 #include "dumper/profile_comments.h"
 #include "dumper/report_top.h"
 #include "dumper/terminal_text.h"
+#include "dumper/trace/trace_state.h"
 
 namespace mprof::dumper {
 namespace {
@@ -123,6 +124,12 @@ void add_cpu(const Dump& dump, const CountReading& counts, Sheet& sheet) {
   sheet.more(fmt::format("{} samples with a stack, taken by {} signals; {} dropped", times.samples,
                          times.signals, times.dropped));
   for (const std::string& line : cpu_lines(times)) sheet.more(line);
+}
+
+void add_trace(const Dump& dump, Sheet& sheet) {
+  const TraceState state = trace_state(dump);
+  sheet.line("trace", trace_text(dump, state));
+  if (!state.trouble.empty()) sheet.more(state.trouble);
 }
 
 void add_customs(const Dump& dump, const CountReading& counts, Sheet& sheet) {
@@ -258,6 +265,7 @@ std::string report_info(const Dump& dump, const HeapReading& reading,
   add_hints(dump, reading, sheet);
   add_waits(dump, counts, sheet);
   add_cpu(dump, counts, sheet);
+  add_trace(dump, sheet);
   add_customs(dump, counts, sheet);
   add_losses(dump, reading, double_entry, sheet);
   add_cost(dump, threads, sheet);

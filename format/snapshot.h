@@ -209,6 +209,8 @@ class SnapshotWriter {
   void note_moment() {
     copy_->snapshot_epoch = moment_.cut_epoch != 0 ? moment_.cut_epoch : 1;
     copy_->signal_number.store(0, std::memory_order_relaxed);
+    copy_->trace_on.store(0, std::memory_order_relaxed);  // the rings are not copied
+    copy_->trace_sessions.store(0, std::memory_order_relaxed);
     if (moment_.cut_epoch == 0) return;
     copy_->peak_epoch.store(moment_.peak_epoch, std::memory_order_relaxed);
     copy_->end_realtime_ns = moment_.realtime_ns;

@@ -46,7 +46,11 @@ std::vector<std::string> TraceHealth::lines() const {
       "gaps in the trace: the journal that had these records is not here, or bytes were damaged");
   say(damaged_bytes, "bytes of trace rings that do not read as records");
   say(bad_rows, "numbers in the trace that no table of the dump has");
-  say(late, "records of the trace came later than their time says, and got a later one");
+  if (late != 0)
+    out.push_back(fmt::format(
+        "{} records of the trace were written later than they happened, and are shown later, by "
+        "{:.3f} ms at most",
+        late, static_cast<double>(latest_ns) / 1e6));
   say(early, "records of the trace claimed a time when they had been read already");
   say(damaged_journal_bytes, "bytes of the trace's journal that belong to no whole frame");
   say(missing_journal_frames, "frames missing inside the trace's journal");
@@ -95,7 +99,10 @@ bool DumpTrace::take_oldest(TraceRecord& record) {
   std::swap(record, rings_[row]->record);
   rings_[row]->is_waiting = false;
   pull(row);
-  if (record.ns < last_ns_) ++health_.late;
+  if (record.ns < last_ns_) {
+    ++health_.late;
+    health_.latest_ns = std::max(health_.latest_ns, last_ns_ - record.ns);
+  }
   record.ns = last_ns_ = std::max(record.ns, last_ns_);
   if (!std::exchange(has_begun_, true)) health_.begin_ns = record.ns;
   const auto ns = static_cast<int64_t>(std::min<uint64_t>(record.ns, INT64_MAX));

@@ -36,6 +36,7 @@ struct TraceHealth {
   uint64_t damaged_bytes = 0;  // of rings
   uint64_t bad_rows = 0;       // that no table has
   uint64_t late = 0;           // records that were given the time of their predecessor
+  uint64_t latest_ns = 0;      // by how much at most
   uint64_t early = 0;          // records of a time when they were in the journal already
   uint64_t recorder_dropped_bytes = 0;  // of the journal: the oldest, by MPROF_TRACE_MAX
   uint64_t recorder_dropped_frames = 0;

@@ -8,6 +8,7 @@ SETTINGS = {
     "every": {"MPROF_BLOCK_RATE": "1", "MPROF_MUTEX_FRACTION": "1"},
     "defaults": {},
     "off": {"MPROF_BLOCK_RATE": "0", "MPROF_MUTEX_FRACTION": "0"},
+    "traced": {"MPROF_TRACE": "1", "MPROF_BLOCK_RATE": "0", "MPROF_MUTEX_FRACTION": "0"},
 }
 
 
@@ -31,6 +32,9 @@ class Results(harness.Case):
 
     def test_off(self):
         self.check("off", rate=0)
+
+    def test_traced(self):
+        self.check("traced", rate=None)
 
 
 if __name__ == "__main__":

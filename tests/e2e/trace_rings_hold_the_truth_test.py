@@ -1,6 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the library writes into the trace rings, read from the dump alone: no drainer runs."""
 
+import fcntl
+import itertools
+import struct
+import subprocess
+from collections import Counter
+
 import harness
 import trace_rings
 from trace_rings import WAITS
@@ -149,6 +155,51 @@ class Trace(harness.Case):
             self.assertEqual([r.kind for r in records].count("Start"), 1, dump)
             self.assertEqual({r.thread for r in records}, {records[0].thread}, dump)
 
+
+    def waits_shown(self, dump):
+        """{thread row: (wait kind + 1, object, start)} of the threads that wait, from their rows."""
+        dump = trace_rings.Dump(dump)
+        rows = {n: struct.unpack_from("<IIQQ", dump.row("Threads", n), 128) for n in range(dump.used("Threads"))}
+        return {n: (kind, object_, start) for n, (kind, _, object_, start) in rows.items() if kind != 0}
+
+    def kinds_shown(self, dump):
+        return Counter(WAITS[kind - 1] for kind, _, _ in self.waits_shown(dump).values())
+
+    def test_a_trace_begins_with_who_is_there_and_waits_for_what(self):
+        """Ten times in one run; the journal is locked, so no drainer takes anything."""
+        target = self.start_under(
+            harness.target("thread_states"), "kinds", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.assertEqual(target.stdout.readline(), "ready\n")
+        (dump,) = self.dumps()
+        kinds = Counter(Mutex=2, RwlockRead=1, Cond=1, Semaphore=1, Poll=3, Sleep=1)
+        self.wait_for(lambda: kinds <= self.kinds_shown(dump), "every thread waits")
+        with open(f"{dump}.journal", "a") as journal:
+            fcntl.flock(journal, fcntl.LOCK_EX)
+            before = self.waits_shown(dump)
+            for _ in range(10):
+                self.mprof_ok("ctl", target.pid, "trace", "start")
+                self.mprof_ok("ctl", target.pid, "trace", "stop")
+            after = self.waits_shown(dump)
+            target.stdin.close()
+            self.assertEqual(target.wait(), 0)
+        records = trace_rings.records_of(dump)
+        starts = [i for i, r in enumerate(records) if r.kind == "Start"]
+        self.assertEqual([records[i].arguments for i in starts], [[session] for session in range(1, 11)])
+        stops = [r.arguments for r in records if r.kind == "Stop"]
+        self.assertEqual(stops, [[session] for session in range(1, 11)])
+        lasting = {thread: wait for thread, wait in before.items() if after.get(thread) == wait}
+        self.assertGreaterEqual(len(lasting), 8)
+        for start in starts:
+            self.check_declared(records[start:], lasting)
+
+    def check_declared(self, records, waits):
+        session = itertools.takewhile(lambda r: r.kind != "Stop", records)
+        declared = {r.arguments[0]: r for r in session if r.kind == "Thread"}
+        for thread, (kind, object_, start) in waits.items():
+            record = declared[thread]
+            self.assertEqual(record.arguments, [thread, kind, record.ticks - start, object_])
+        self.assertGreater(len(declared), len(waits))
 
     def test_no_trace_no_ring(self):
         self.run_under(harness.target("trace_waits"), env={"MPROF_TRACE": "0"})

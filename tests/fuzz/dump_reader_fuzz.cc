@@ -21,6 +21,7 @@
 #include "dumper/heap_profile.h"
 #include "dumper/info_json.h"
 #include "dumper/report_info.h"
+#include "dumper/trace/merge.h"
 #include "dumper/write_profiles.h"
 #include "tests/unit/dump_image.h"
 
@@ -39,6 +40,14 @@ void use_counts(const Dump& dump) {
       abort();
 }
 
+void use_trace(Dump& dump) {
+  DumpTrace trace(dump);
+  uint64_t last_ns = 0;
+  for (TraceRecord record; trace.next(record); last_ns = record.ns)
+    if (record.ns < last_ns || record.core >= kMostCores) abort();
+  if (!trace.health().whole() && trace.health().lines().empty()) abort();
+}
+
 void use(int fd) {
   try {
     Dump dump = Dump::from_fd(fd, "fuzz", true);
@@ -46,6 +55,7 @@ void use(int fd) {
     for (const HeapView view : kHeapViews)
       if (encode_pprof(make_profile(dump, reading, view).profile).empty()) abort();
     use_counts(dump);
+    use_trace(dump);
     const DoubleEntry books = check_double_entry(dump);
     if (report_info(dump, reading, books.line(dump.clock())).empty()) abort();
     if (info_json(dump, reading, books).empty()) abort();

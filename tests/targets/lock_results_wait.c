@@ -51,6 +51,24 @@ static void try_semaphore_that_waits(sem_t* semaphore) {
   show_errno("timedwait until the post", sem_timedwait(semaphore, &end));
   pthread_join(thread, NULL);
 }
+static sem_t* posted_by_handler;
+static void on_signal_post(int number) {
+  (void)number;
+  sem_post(posted_by_handler);
+}
+static void* wait_in_thread(void* semaphore) { return (void*)(intptr_t)sem_wait(semaphore); }
+static void try_post_in_handler(sem_t* semaphore) {
+  pthread_t thread;
+  posted_by_handler = semaphore;
+  signal(SIGUSR2, on_signal_post);
+  pthread_create(&thread, NULL, wait_in_thread, semaphore);
+  nap_ms(kShortMs);
+  show_errno("post in a handler", raise(SIGUSR2));
+  void* result;
+  pthread_join(thread, &result);
+  show_number("wait until then", (long)(intptr_t)result);
+  signal(SIGUSR2, SIG_DFL);
+}
 static void try_named_semaphore(void) {
   char name[64];
   snprintf(name, sizeof name, "/mprof-results-%d", (int)getpid());
@@ -77,6 +95,7 @@ static void try_semaphores(void) {
   show_errno("trywait, none left", sem_trywait(&semaphore));
   try_semaphore_deadlines(&semaphore, "none left");
   try_semaphore_that_waits(&semaphore);
+  try_post_in_handler(&semaphore);
   for (int i = 0; i < 10; i++) sem_post(&semaphore);
   try_semaphore_deadlines(&semaphore, "some left");
   show_number("value", value_of(&semaphore));
@@ -85,6 +104,7 @@ static void try_semaphores(void) {
   show_errno("post beyond the limit", sem_post(&semaphore));
   show_number("value", value_of(&semaphore));
   try_named_semaphore();
+  show_errno("sched_yield", sched_yield());
 }
 
 // Signals that interrupt a wait, and those that do not

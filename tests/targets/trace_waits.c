@@ -24,7 +24,7 @@
 
 static void check(int ok, const char* what) {
   if (ok) return;
-  fprintf(stderr, "trace_truth: %s: %s\n", what, strerror(errno));
+  fprintf(stderr, "trace_waits: %s: %s\n", what, strerror(errno));
   exit(1);
 }
 

@@ -22,7 +22,7 @@
 #include "format/profbuf.h"
 #include "format/stack_table.h"
 #include "format/thread_table.h"
-#include "format/trace_ring.h"
+#include "format/trace_writer.h"
 
 namespace mprof::testing {
 
@@ -176,6 +176,17 @@ class DumpImage {
   [[nodiscard]] format::CustomRow& custom_at(uint32_t number) {
     return row<format::CustomRow>(format::TableId::kCustoms, number);
   }
+  // One with records in it.
+  uint32_t add_trace_ring(uint32_t thread) {
+    const uint32_t first = claim(format::TableId::kTraceData, kTraceRingBytes);
+    const uint32_t number = claim(format::TableId::kTraceRings);
+    format::TraceWriter writer(&row<format::ProfbufHead>(format::TableId::kTraceRings, number),
+                               &row<uint8_t>(format::TableId::kTraceData, first), kTraceRingBytes,
+                               thread);
+    for (uint64_t i = 0; i < 20; ++i)
+      writer.write({format::TraceKind::kRelease, 2'000'000 + i, 1, 3, {0, 0x1f010 + i}});
+    return number;
+  }
   uint32_t add_profbuf() {
     claim(format::TableId::kProfbufData, kProfbufWords * sizeof(uint64_t));
     return claim(format::TableId::kProfbufs);
@@ -306,6 +317,8 @@ inline void fill_with_sample_content(DumpImage& image) {
   image.header().cpu_used_ns = 60'000'000;
   image.row<format::ThreadRow>(format::TableId::kThreads, thread).creation = 5;
   image.add_profbuf();
+  image.add_trace_ring(thread);
+  image.header().trace_sessions = 1;
 }
 
 }  // namespace mprof::testing

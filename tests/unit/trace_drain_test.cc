@@ -312,6 +312,29 @@ TEST_CASE("trace drain: on a full disk it waits, and nothing is lost that the ri
   CHECK(told.health.whole());
 }
 
+TEST_CASE("trace drain: read while it is drained, it has everything once") {
+  const TempDir dir;
+  SmallDump dump(dir / "a.mprof", 256, static_cast<uint32_t>(::getpid()), kRingBytes);
+  dump.header()->trace_on.store(1);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    DumpDrain drain(dump.path());
+    for (;;) drain.step(true);
+  }
+  Counter counter;
+  for (int round = 0; round < 100; ++round) {
+    for (int i = 0; i < 5; ++i) write_records(dump, counter, 300);
+    const Told told = read_trace(dump.path());
+    CHECK(told.records() + told.health.lost == (round + 1) * 1500u);
+    CHECK(told.health.lost == counter.dropped);
+    CHECK(told.health.gaps + told.health.damaged_bytes + told.health.damaged_journal_bytes == 0);
+    CHECK(told.explains(counter));
+  }
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  CHECK(exists(dump.trace_path()));
+}
+
 TEST_CASE("trace drain: the newest is kept within the space that it may take") {
   const TempDir dir;
   SmallDump dump(dir / "a.mprof", 256, 0, kRingBytes);

@@ -208,8 +208,10 @@ TEST_CASE("trace merge: a record that comes late waits for nobody and keeps the 
                                                         29 * kMs, 29 * kMs, 40 * kMs});
   CHECK(read.records[5].thread == 2);
   CHECK(read.health.late == 1);
+  CHECK(read.health.latest_ns == 8 * kMs);
   CHECK(read.health.whole());
-  CHECK(read.health.lines().size() == 1);
+  REQUIRE(read.health.lines().size() == 1);
+  CHECK_THAT(read.health.lines()[0], Catch::Matchers::Contains("by 8.000 ms at most"));
 }
 
 TEST_CASE("trace merge: a pass that goes on in the next frame is waited for") {
