@@ -35,6 +35,12 @@ std::string cut(std::string name) {
 
 }  // namespace
 
+std::string site_text(const TraceFrame& frame) {
+  if (frame.file.empty()) return frame.function;
+  if (frame.line == 0) return frame.function + " " + frame.file;
+  return fmt::format("{} {}:{}", frame.function, frame.file, frame.line);
+}
+
 TraceNames::TraceNames(const Dump& dump, Symbolizer& symbolizer, SymbolDetail detail)
     : dump_(dump),
       symbolizer_(symbolizer),

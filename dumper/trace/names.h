@@ -25,6 +25,9 @@ struct TraceFrame {
   uint32_t line = 0;
 };
 
+// "function file:line", or what of it is known.
+[[nodiscard]] std::string site_text(const TraceFrame& frame);
+
 inline constexpr const char* kUnnamedThread = "thread";
 
 class TraceNames {

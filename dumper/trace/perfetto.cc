@@ -272,6 +272,7 @@ void PerfettoSink::end_thread(uint32_t thread, uint64_t ns) {
 
 void PerfettoSink::end_trace(uint64_t ns) {
   while (!open_tasks_.empty()) end_task(open_tasks_.begin()->first, ns, false);
+  writer_.flush();
 }
 
 }  // namespace mprof::dumper

@@ -237,14 +237,9 @@ class SummaryText {
     line(fmt::format("   {}{}", heading, frames.empty() ? " an unknown place" : ""));
     const size_t shown = std::min(frames.size(), kMostFrames);
     for (size_t i = 0; i < shown; ++i)
-      out_ += fitted("      ", place_of(frames[i]), width_columns_) + "\n";
+      out_ += fitted("      ", site_text(frames[i]), width_columns_) + "\n";
     if (shown < frames.size())
       line(fmt::format("      and {} more", counted(frames.size() - shown, "frame", "frames")));
-  }
-
-  static std::string place_of(const TraceFrame& frame) {
-    if (frame.file.empty()) return frame.function;
-    return fmt::format("{} {}:{}", frame.function, frame.file, frame.line);
   }
 
   const TraceSummary& summary_;
