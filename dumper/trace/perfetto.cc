@@ -243,7 +243,7 @@ void PerfettoSink::name_wait(Event& event, const Step& step) {
   const std::string wait = format::kWaitNames[static_cast<size_t>(step.wait)];
   const std::string object = step.object == 0 ? "" : names_.object(step.object);
   event.name(object.empty() ? wait : wait + " " + object).note_text("wait", wait);
-  if (step.object != 0) event.note_address("lock", step.object);
+  if (step.object != 0) event.note_address("object", step.object);
   event.stack(step.stack);
 }
 

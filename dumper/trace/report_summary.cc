@@ -129,9 +129,13 @@ class SummaryText {
 
   void add_change(const char* verb, const HeapChange& change) {
     if (change.times.count == 0) return;
-    line(fmt::format("heap {} {} in {}, {} in all, the longest {}", verb, bytes_text(change.bytes),
-                     counted(change.times.count, "step", "steps"), ns_text(change.times.total_ns),
-                     ns_text(change.times.longest_ns)));
+    const std::string times =
+        change.times.total_ns == 0
+            ? ""
+            : fmt::format(", {} in all, the longest {}", ns_text(change.times.total_ns),
+                          ns_text(change.times.longest_ns));
+    line(fmt::format("heap {} {} in {}{}", verb, bytes_text(change.bytes),
+                     counted(change.times.count, "step", "steps"), times));
   }
 
   void add_threads() {

@@ -141,11 +141,11 @@ TEST_CASE("perfetto: a wait has its cause, lock and stack, and an arrow from who
   CHECK(waits[0]["ns"] == 20);
   CHECK(waits[0]["length_ns"] == 30);
   CHECK(waits[0]["notes"]["wait"] == "mutex");
-  CHECK(waits[0]["notes"]["lock"] == kLock);
+  CHECK(waits[0]["notes"]["object"] == kLock);
   CHECK(waits[0]["stack"].size() == 2);
   // A lock without a name gives the wait none: there may be millions.
   CHECK(waits[1]["name"] == "cond");
-  CHECK(waits[1]["notes"]["lock"] == kHeapLock);
+  CHECK(waits[1]["notes"]["object"] == kHeapLock);
   CHECK(waits[1]["stack"].size() == 1);
 
   const Json wakes = track(events, {4712, "wakes"});
