@@ -35,6 +35,12 @@ std::string cut(std::string name) {
 
 }  // namespace
 
+std::string site_text(const TraceFrame& frame) {
+  if (frame.file.empty()) return frame.function;
+  if (frame.line == 0) return frame.function + " " + frame.file;
+  return fmt::format("{} {}:{}", frame.function, frame.file, frame.line);
+}
+
 TraceNames::TraceNames(const Dump& dump, Symbolizer& symbolizer, SymbolDetail detail)
     : dump_(dump),
       symbolizer_(symbolizer),
@@ -86,6 +92,11 @@ std::string TraceNames::thread_name(uint32_t thread_row) {
   if (first && first->tid == dump_.header().pid && thread->name == first->name)
     return kUnnamedThread;
   return thread->name;
+}
+
+std::string TraceNames::thread_title(uint32_t thread_row) {
+  const std::string name = thread_name(thread_row);
+  return name == kUnnamedThread ? start_of(thread_row).front().function : name;
 }
 
 uint32_t TraceNames::tid(uint32_t thread_row) {

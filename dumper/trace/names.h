@@ -25,6 +25,9 @@ struct TraceFrame {
   uint32_t line = 0;
 };
 
+// "function file:line", or what of it is known.
+[[nodiscard]] std::string site_text(const TraceFrame& frame);
+
 inline constexpr const char* kUnnamedThread = "thread";
 
 class TraceNames {
@@ -41,6 +44,8 @@ class TraceNames {
   std::vector<TraceFrame> start_of(uint32_t thread_row);
   // As the program named it, else kUnnamedThread.
   std::string thread_name(uint32_t thread_row);
+  // The same, or the function that it began with.
+  std::string thread_title(uint32_t thread_row);
   uint32_t tid(uint32_t thread_row);
   // "key=value, key=value" of a label set.
   std::string labels(uint32_t set);

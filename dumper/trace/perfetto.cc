@@ -137,7 +137,7 @@ void PerfettoSink::note(const Step& step) {
 void PerfettoSink::note_thread(const Step& step) {
   Thread& thread = threads_[step.thread];
   thread.tid = names_.tid(step.thread_row);
-  thread.name = names_.thread_name(step.thread_row);
+  thread.name = names_.thread_title(step.thread_row);
   thread.track = writer_.add_thread(dump_.header().pid, thread.tid, thread.name);
   note_flow(step, "creates");
 }
@@ -243,7 +243,7 @@ void PerfettoSink::name_wait(Event& event, const Step& step) {
   const std::string wait = format::kWaitNames[static_cast<size_t>(step.wait)];
   const std::string object = step.object == 0 ? "" : names_.object(step.object);
   event.name(object.empty() ? wait : wait + " " + object).note_text("wait", wait);
-  if (step.object != 0) event.note_address("lock", step.object);
+  if (step.object != 0) event.note_address("object", step.object);
   event.stack(step.stack);
 }
 
@@ -272,6 +272,7 @@ void PerfettoSink::end_thread(uint32_t thread, uint64_t ns) {
 
 void PerfettoSink::end_trace(uint64_t ns) {
   while (!open_tasks_.empty()) end_task(open_tasks_.begin()->first, ns, false);
+  writer_.flush();
 }
 
 }  // namespace mprof::dumper

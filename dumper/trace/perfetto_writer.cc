@@ -3,10 +3,11 @@
 // Repeated numbers of these messages are not packed.
 #include "dumper/trace/perfetto_writer.h"
 
-#include <fmt/format.h>
+#include <zlib.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <stdexcept>
 
 namespace mprof::dumper {
 namespace {
@@ -14,6 +15,8 @@ namespace {
 using protozero::pbf_writer;
 
 constexpr unsigned kIdentityShift = 32;
+// The readers ask for less than 512 KiB when compressed.
+constexpr size_t kBundleBytes = size_t{1} << 18;
 
 enum Trace : uint32_t { kPacket = 1 };
 enum TracePacket : uint32_t {
@@ -23,6 +26,7 @@ enum TracePacket : uint32_t {
   kTrackEvent = 11,
   kInternedData = 12,
   kSequenceFlags = 13,
+  kCompressedPackets = 50,
   kTimestampClockId = 58,
   kTracePacketDefaults = 59,
   kTrackDescriptor = 60,
@@ -92,11 +96,6 @@ std::string utf8(std::string_view text) {
   return Json::parse(Json(text).dump(-1, ' ', false, Json::error_handler_t::replace));
 }
 
-std::string place_of(const TraceFrame& frame) {
-  if (frame.file.empty()) return frame.function;
-  return fmt::format("{} {}:{}", frame.function, frame.file, frame.line);
-}
-
 }  // namespace
 
 PerfettoWriter::PerfettoWriter(TraceFile& file, uint32_t identity, TraceNames& names)
@@ -125,9 +124,25 @@ void PerfettoWriter::begin(uint64_t monotonic_ns, uint64_t realtime_ns) {
 }
 
 void PerfettoWriter::append_packet() {
-  framed_.clear();
-  pbf_writer(framed_).add_message(kPacket, packet_);
-  file_.append(framed_);
+  pbf_writer(bundle_).add_message(kPacket, packet_);
+  if (bundle_.size() >= kBundleBytes) flush();
+}
+
+// A bundle is a packet itself. Compressed it has about a tenth of the size.
+void PerfettoWriter::flush() {
+  if (bundle_.empty()) return;
+  uLongf bytes = compressBound(bundle_.size());
+  packed_.resize(bytes);
+  if (compress2(reinterpret_cast<Bytef*>(packed_.data()), &bytes,
+                reinterpret_cast<const Bytef*>(bundle_.data()), bundle_.size(),
+                Z_BEST_SPEED) != Z_OK)
+    throw std::runtime_error("Perfetto trace: compression failed");
+  bundle_.clear();
+  packet_.clear();
+  pbf_writer(packet_).add_bytes(kCompressedPackets, packed_.data(), bytes);
+  pbf_writer(bundle_).add_message(kPacket, packet_);
+  file_.append(bundle_);
+  bundle_.clear();
 }
 
 void PerfettoWriter::put_packet(const uint64_t* ns, protozero::pbf_tag_type field,
@@ -246,7 +261,7 @@ const std::string& PerfettoWriter::site_of_stack(uint32_t row) {
   const std::vector<TraceFrame>& frames = names_.stack(row);
   if (frames.empty()) return found->second;
   intern_stack(uint64_t{row} + 1, frames);
-  return found->second = place_of(frames.front());
+  return found->second = site_text(frames.front());
 }
 
 // ---- events

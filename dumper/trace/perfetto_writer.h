@@ -42,6 +42,8 @@ class PerfettoWriter {
 
   // First of all: what the times of the events are, by two clocks at the same moment.
   void begin(uint64_t monotonic_ns, uint64_t realtime_ns);
+  // After the last event.
+  void flush();
 
   // These describe a track and give its number, never 0.
   uint64_t add_process(uint32_t pid, std::string_view path, const std::vector<std::string>& command,
@@ -107,7 +109,7 @@ class PerfettoWriter {
   std::map<std::tuple<uint64_t, uint64_t, uint32_t>, uint64_t> frames_;
   std::unordered_map<uint32_t, std::string> sites_;  // of the stacks that are described
   // Kept for their memory.
-  std::string interned_, event_, packet_, framed_;
+  std::string interned_, event_, packet_, bundle_, packed_;
 };
 
 }  // namespace mprof::dumper

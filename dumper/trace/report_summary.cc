@@ -41,11 +41,12 @@ std::string percent(uint64_t part, uint64_t whole) {
 // What the numbers mean, and what is missing from them.
 std::vector<std::string> notes_of(const TraceSummary& summary) {
   std::vector<std::string> notes = {
-      "running: from its record on a core to the record that ends that; if the kernel took the "
-      "core "
-      "away meanwhile and nothing recorded it, that time is in it",
-      "runnable: from its wake-up, or from another thread's record on its core, to its next "
-      "record"};
+      "running: from a record on a core to the one that ends that; if the kernel took the core "
+      "away "
+      "meanwhile and no record tells, that time is in it",
+      "runnable: from a wake-up, or another thread's record on the core, to the next record; a "
+      "thread "
+      "that computes and records nothing is taken for runnable (CPU samples are records)"};
   const bool was_off = std::any_of(
       summary.threads.begin(), summary.threads.end(),
       [](const auto& entry) { return entry.second.spent.in(Phase::kUnrecorded).count != 0; });
@@ -128,9 +129,13 @@ class SummaryText {
 
   void add_change(const char* verb, const HeapChange& change) {
     if (change.times.count == 0) return;
-    line(fmt::format("heap {} {} in {}, {} in all, the longest {}", verb, bytes_text(change.bytes),
-                     counted(change.times.count, "step", "steps"), ns_text(change.times.total_ns),
-                     ns_text(change.times.longest_ns)));
+    const std::string times =
+        change.times.total_ns == 0
+            ? ""
+            : fmt::format(", {} in all, the longest {}", ns_text(change.times.total_ns),
+                          ns_text(change.times.longest_ns));
+    line(fmt::format("heap {} {} in {}{}", verb, bytes_text(change.bytes),
+                     counted(change.times.count, "step", "steps"), times));
   }
 
   void add_threads() {
@@ -154,7 +159,7 @@ class SummaryText {
   }
 
   std::string label_of(const ThreadTimes& thread) {
-    return fmt::format("{} \"{}\"", names_.tid(thread.row), names_.thread_name(thread.row));
+    return fmt::format("{} \"{}\"", names_.tid(thread.row), names_.thread_title(thread.row));
   }
 
   std::string label_of(uint32_t number) {
@@ -216,8 +221,11 @@ class SummaryText {
                      object_text(wait.object), label_of(wait.thread), ns_text(wait.begin_ns),
                      wait.is_over ? "" : ", not over"));
     add_frames("began in", wait.stack);
-    if (wait.waker != 0)
-      add_frames("ended by " + label_of(wait.waker) + " in", wait.waker_stack);
+    const std::string waker = "ended by " + label_of(wait.waker);
+    if (wait.waker != 0 && wait.waker_stack == format::kNoRow)
+      line("   " + waker);
+    else if (wait.waker != 0)
+      add_frames(waker + " in", wait.waker_stack);
     else if (wait.is_over && !wait.is_call)
       line("   ended by the kernel: at a time limit, by a signal or for another process");
   }
@@ -233,14 +241,9 @@ class SummaryText {
     line(fmt::format("   {}{}", heading, frames.empty() ? " an unknown place" : ""));
     const size_t shown = std::min(frames.size(), kMostFrames);
     for (size_t i = 0; i < shown; ++i)
-      out_ += fitted("      ", place_of(frames[i]), width_columns_) + "\n";
+      out_ += fitted("      ", site_text(frames[i]), width_columns_) + "\n";
     if (shown < frames.size())
       line(fmt::format("      and {} more", counted(frames.size() - shown, "frame", "frames")));
-  }
-
-  static std::string place_of(const TraceFrame& frame) {
-    if (frame.file.empty()) return frame.function;
-    return fmt::format("{} {}:{}", frame.function, frame.file, frame.line);
   }
 
   const TraceSummary& summary_;
@@ -280,7 +283,7 @@ Json threads_json(const TraceSummary& summary, TraceNames& names) {
   for (const auto& [number, thread] : summary.threads) {
     Json entry = {{"number", number},
                   {"tid", names.tid(thread.row)},
-                  {"name", names.thread_name(thread.row)},
+                  {"name", names.thread_title(thread.row)},
                   {"begin_ns", thread.begin_ns},
                   {"end_ns", thread.end_ns}};
     put_spent(entry, thread.spent);

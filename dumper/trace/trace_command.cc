@@ -47,7 +47,7 @@ class SummaryText : public StepSink {
   TraceFile& file_;
 };
 
-constexpr size_t kMostLongest = 1000;
+constexpr size_t kMostLongest = 100;
 
 std::unique_ptr<StepSink> make_summary(const TraceOutput& output, const Dump& dump,
                                        TraceNames& names, TraceFile& file) {

@@ -4,6 +4,7 @@ wrong with each of its broken copies."""
 
 import struct
 import unittest
+import zlib
 
 import perfetto
 from perfetto import BrokenTrace, Trace
@@ -80,6 +81,10 @@ def bytes_of(packets):
     return b"".join(message((1, message(*fields))) for fields in packets.values())
 
 
+def bundle(data):
+    return message((1, message((50, zlib.compress(data)))))
+
+
 class Test(unittest.TestCase):
     def assert_refused(self, complaint, **changes):
         packets = good()
@@ -99,6 +104,12 @@ class Test(unittest.TestCase):
         self.assertEqual(trace.slices[0].stack, [("main", "", 0)])
         self.assertEqual([value.value for value in trace.values], [77])
         self.assertEqual([(a.ns, b.ns) for a, b in trace.arrows], [(1010, 1050)])
+
+    def test_packets_may_be_in_bundles(self):
+        data = bytes_of(good())
+        self.assertEqual(len(Trace(bundle(data)).slices), 2)
+        with self.assertRaisesRegex(BrokenTrace, "a bundle with"):
+            Trace(message((1, message((10, 7), (50, zlib.compress(data))))))
 
     def test_fields_are_those_of_the_schema(self):
         self.assert_refused("TrackEvent has no field 999", end=event(1040, END, 3, (999, 1)))

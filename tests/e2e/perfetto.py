@@ -9,6 +9,7 @@ https://github.com/google/perfetto/tree/main/protos/perfetto/trace, less what mp
 import json
 import struct
 import sys
+import zlib
 from collections import defaultdict, namedtuple
 
 from pprof import signed, wire_fields
@@ -27,6 +28,7 @@ SCHEMA = {
         11: ("track_event", "TrackEvent", ONE),
         12: ("interned_data", "InternedData", ONE),
         13: ("sequence_flags", "uint32", ONE),
+        50: ("compressed_packets", "bytes", ONE),
         58: ("timestamp_clock_id", "uint32", ONE),
         59: ("trace_packet_defaults", "TracePacketDefaults", ONE),
         60: ("track_descriptor", "TrackDescriptor", ONE),
@@ -103,7 +105,7 @@ SCHEMA = {
 }
 # Of which a message has at most one.
 ONE_OF = {
-    "TracePacket": [{"clock_snapshot", "track_event", "track_descriptor"}],
+    "TracePacket": [{"clock_snapshot", "track_event", "track_descriptor", "compressed_packets"}],
     "TrackEvent": [{"name_iid", "name"}],
     "DebugAnnotation": [{"bool_value", "uint_value", "pointer_value", "string_value_iid"}],
 }
@@ -237,14 +239,23 @@ class Trace:
         self.last_ns = 0
         self.flows = {}  # id: the event that it begins at
         self.arrows = []  # (event, event)
-        for number, wire, packet in wire_fields(data):
-            require((number, wire) == (1, BYTES), f"Trace has field {number}, wire type {wire}")
-            self._packet(decode("TracePacket", packet))
+        self._packets(data)
         require(self.clocks, "no packet")
         for track in self.tracks.values():
             names = [event.name for event in track.open]
             require(not track.open, f"track {track.name}: {names} do not end")
         require(not self.flows, f"{len(self.flows)} flows do not end")
+
+    def _packets(self, data):
+        for number, wire, packet in wire_fields(data):
+            require((number, wire) == (1, BYTES), f"Trace has field {number}, wire type {wire}")
+            packet = decode("TracePacket", packet)
+            if "compressed_packets" not in packet:
+                self._packet(packet)
+                continue
+            require(len(packet) == 1, f"a bundle with {sorted(packet)}")
+            require(len(packet["compressed_packets"]) < 512 * 1024, "a bundle that is too large")
+            self._packets(zlib.decompress(packet["compressed_packets"]))
 
     def _packet(self, packet):
         flags = packet.get("sequence_flags", 0)
@@ -432,6 +443,7 @@ def overview(trace):
         "tasks": by(lambda piece: piece.name, of("task")),
         "instants": instants,
         "arrows": len(trace.arrows),
+        "described": sum(map(len, trace.interned.tables.values())) + len(trace.tracks),
     }
 
 

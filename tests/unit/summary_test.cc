@@ -260,21 +260,21 @@ TEST_CASE("summary: as text it fits the terminal and says what the numbers mean"
   const std::string text = summary_text(summary, dump.dump(), dump.names(), 10, 0);
   INFO(text);
   CHECK(contains(text, "Trace of /bin/program, process 4711: 100 ns, 2 threads, 2 cores\n"));
-  CHECK(contains(text, "running: from its record"));
-  CHECK(contains(text, "thread 4711 \"worker\": 100 ns, from 0 ns on\n"));
+  CHECK(contains(text, "running: from a record"));
+  CHECK(contains(text, "thread 4711 \"main\": 100 ns, from 0 ns on\n"));
   CHECK(contains(text, "        25 ns  25.0%          2      20 ns  blocked: mutex\n"));
   CHECK(contains(text, "        20 ns  20.0%          1      20 ns  in long system calls\n"));
   CHECK(contains(text, "        23 ns  23.0%          2      20 ns  read\n"));
   CHECK(contains(text, "region \"load\": 1 time, 45 ns in all, the longest 45 ns\n"));
-  CHECK(contains(text, "1. 20 ns mutex " + dump.names().object(kLock) +
-                           ", thread 4711 \"worker\" at 15 ns\n"));
+  CHECK(contains(
+      text, "1. 20 ns mutex " + dump.names().object(kLock) + ", thread 4711 \"main\" at 15 ns\n"));
   CHECK(contains(text, "ended by thread 4712 \"worker\" in\n"));
 
   const std::string one_row = summary_text(summary, dump.dump(), dump.names(), 1, 0);
   CHECK(contains(one_row, "1 more thread: -n 0 shows all\n"));
   // The one that ran longer.
   CHECK(contains(one_row, "thread 4712 \"worker\": 100 ns"));
-  CHECK_FALSE(contains(one_row, "thread 4711 \"worker\": 100 ns"));
+  CHECK_FALSE(contains(one_row, "thread 4711 \"main\": 100 ns"));
 }
 
 TEST_CASE("summary: as JSON it has every time in nanoseconds") {

@@ -13,8 +13,8 @@
 
 namespace mprof::testing {
 
-// Four threads, tids 4711 to 4714; seven stacks, of which row 0 is none; a label set. No symbols:
-// "program+0x1000" is the call that returns to 0x11001.
+// Four threads, tids 4711 to 4714, all but the first called "worker"; seven stacks, of which row 0
+// is none; a label set. No symbols: "program+0x1000" is the call that returns to 0x11001.
 class TraceDump {
  public:
   TraceDump() : image_(4711), dump_(fill()), names_(dump_, symbolizer_) {}
@@ -29,6 +29,7 @@ class TraceDump {
     for (uint64_t depth = 0; depth < 4; ++depth)
       node = image_.add_node(node, 0x11001 + depth * 0x100, program);
     for (uint32_t tid = 4711; tid < 4715; ++tid) image_.add_thread(tid);
+    strcpy(image_.row<format::ThreadRow>(format::TableId::kThreads, 0).name, "program");
     image_.add_label("tenant", "t1", format::kNoRow);
     return dumper::Dump::from_fd(image_.duplicate(), "image", false);
   }
