@@ -240,7 +240,9 @@ int run_threads(const Options& options) {
 // Where the trace itself goes to standard output, nothing else may stand beside it.
 int run_trace(const Options& options) {
   Dump dump = Dump::open(resolve_dump(options.dumps.front()), Access::kRead);
-  const Window window = make_window(options.from, options.to, dump.clock(), end_of(dump));
+  Window window = make_window(options.from, options.to, dump.clock(), end_of(dump));
+  // One that was killed may have made records after the last sign of life that its dump has.
+  if (!options.to) window.to_ns = INT64_MAX;
   Symbolizer symbolizer(options.symbols);
   TraceOutput output = {options.trace_form, options.output_file, options.rows,
                         terminal_width_columns(STDOUT_FILENO)};

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Makes events of a trace as fast as a drainer takes them: trace_events THREADS ROUNDS
 //
-// A round of a thread is a region, a byte through a pipe, a yield, and now and then a log, a task,
-// a mutex that another thread has, and a moment of sleep, in which the drainer gets ahead. ROUNDS
-// 0: until it is killed. Prints how many rounds there were, of all threads together.
+// A round of a thread is a region, a byte through a pipe, and now and then a log with its number, a
+// yield, a task, a mutex that another thread has, and a moment of sleep, in which the drainer gets
+// ahead. ROUNDS 0: until it is killed. Prints how many rounds there were, of all threads together.
+#include <inttypes.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdint.h>
@@ -18,12 +19,19 @@
 namespace {
 
 constexpr uint64_t kRoundsBetweenLogs = 16;
+constexpr uint64_t kRoundsBetweenYields = 64;
 constexpr uint64_t kRoundsBetweenTasks = 64;
 constexpr uint64_t kRoundsBetweenLocks = 64;
 constexpr uint64_t kRoundsBetweenPauses = 256;
 
 pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 uint64_t rounds_wanted;
+
+void say_round(uint64_t task, uint64_t round) {
+  char text[24];
+  snprintf(text, sizeof text, "%" PRIu64, round);
+  mprof_log(task, "round", text);
+}
 
 void hold_for_a_moment() {
   pthread_mutex_lock(&mutex);
@@ -42,9 +50,9 @@ extern "C" [[gnu::noinline]] void do_a_round(uint64_t round, const int* channel)
   const uint64_t task = round % kRoundsBetweenTasks == 0 ? mprof_task_begin("errand", 0) : 0;
   const mprof_region_t region = mprof_region_begin(task, "round");
   pass_a_byte(channel);
-  if (round % kRoundsBetweenLogs == 0) mprof_log(task, "progress", "still there");
+  if (round % kRoundsBetweenLogs == 0) say_round(task, round);
   if (round % kRoundsBetweenLocks == 0) hold_for_a_moment();
-  sched_yield();
+  if (round % kRoundsBetweenYields == 0) sched_yield();
   mprof_region_end(region);
   if (task != 0) mprof_task_end(task);
 }
