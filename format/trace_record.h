@@ -25,7 +25,7 @@
 //   kRelease      wait kind, object                  it gave up or signalled what others wait for
 //   kCall         CallName                           it enters a system call
 //   kCallEnd      -                                  and has left it
-//   kYield        -                                  sched_yield()
+//   kYield        calls                              sched_yield(), so often since the last kYield
 //   kHeap         live bytes, mapped bytes           the heap as it is now
 //   kGrow         bytes, age                         the heap got so much from the system
 //   kTrim         bytes, age                         the heap gave so much back
@@ -96,7 +96,7 @@ inline constexpr TraceKindInfo kTraceKinds[] = {
     {"end", 0, -1},        {"lost", 2, -1},     {"start", 1, -1},        {"stop", 1, -1},
     {"thread", 4, 3},      {"create", 1, -1},   {"begin", 0, -1},        {"exit", 1, 0},
     {"wait", 2, 1},        {"wait end", 1, -1}, {"relock", 2, 0},        {"release", 2, 1},
-    {"call", 1, -1},       {"call end", 0, -1}, {"yield", 0, -1},        {"heap", 2, -1},
+    {"call", 1, -1},       {"call end", 0, -1}, {"yield", 1, -1},        {"heap", 2, -1},
     {"grow", 2, -1},       {"trim", 2, -1},     {"cpu", 0, -1},          {"labels", 1, -1},
     {"task begin", 3, -1}, {"task end", 1, -1}, {"region begin", 2, -1}, {"region end", 2, -1},
     {"log", 2, -1},

@@ -76,7 +76,7 @@ MPROF_EXPORT int mprof_library_trace_start() noexcept {
   uint32_t off = 0;
   if (!header->control.trace.compare_exchange_strong(off, 1)) return EBUSY;
   const int error = set(&format::Control::trace, 1, true);
-  if (error == 0) launch_drain(dump_path(), "mprof_trace_start()");
+  if (error == 0 && !says_who_drains()) launch_drain(dump_path(), "mprof_trace_start()");
   return error;
 }
 

@@ -63,6 +63,8 @@ void become_drainer(const char* program, const char* dump_path) {
 
 }  // namespace
 
+bool says_who_drains() { return environment("MPROF_DRAIN") != nullptr; }
+
 void launch_drain(const char* dump_path, const char* reason) {
   const ErrnoGuard keep_errno;
   const Guard guard(Guard::kOwnCalls);

@@ -11,6 +11,8 @@
 
 namespace mprof::preload {
 
+// Whether MPROF_DRAIN says who drains: 0, somebody else does; 1, this library, from the start.
+bool says_who_drains();
 // `reason`: what asked for it.
 void launch_drain(const char* dump_path, const char* reason);
 

@@ -156,7 +156,7 @@ void watch_forks() {
 // A trace is drained unless somebody says that he does so himself.
 const char* reason_to_drain() {
   if (settings.drain) return "MPROF_DRAIN=1";
-  return settings.trace && environment("MPROF_DRAIN") == nullptr ? "MPROF_TRACE=1" : nullptr;
+  return settings.trace && !says_who_drains() ? "MPROF_TRACE=1" : nullptr;
 }
 
 bool start_recording() {

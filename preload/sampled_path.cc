@@ -105,7 +105,7 @@ void sample_allocation(ThreadBlock* thread, void* block, size_t bytes, uint64_t 
   }
   record_allocation(thread, bucket, sample, now);
   if (tracing()) [[unlikely]]
-    trace_heap(thread, now);
+    trace_heap(thread, now, stack);
   if (measure_this(thread->row)) {
     bump(thread->row->cost_ticks, ticks() - now);
     bump(thread->row->cost_measured);
@@ -119,7 +119,7 @@ void count_free(ThreadBlock* thread, const Detached& freed) {
   const uint64_t now = ticks();
   record_free(thread, freed, now);
   if (tracing()) [[unlikely]]
-    trace_heap(thread, now);
+    trace_heap(thread, now, kNoRow);
   bump(thread->row->sampled_frees);
 }
 

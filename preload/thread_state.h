@@ -31,6 +31,7 @@ struct ThreadBlock {
   format::TraceWriter trace;
   uint32_t trace_session;  // that its records are of
   uint32_t trace_records;
+  uint32_t yields;  // since the last record of one
   uint64_t last_yield_ticks;
   uint64_t last_heap_ticks;
   uint64_t last_heap_bytes;

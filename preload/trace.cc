@@ -79,7 +79,7 @@ void begin() {
       if (is_alive(*tables.threads.at(i))) declare(thread, i);
     trace_heap_begins();
     thread->last_heap_ticks = 0;
-    trace_heap(thread, ticks());
+    trace_heap(thread, ticks(), kNoRow);
   });
   header->trace_on.store(1, std::memory_order_relaxed);
   trace_on.store(true, std::memory_order_release);
@@ -139,10 +139,11 @@ void trace_yield(CallSite site) {
   constexpr uint64_t kRightAfterTicks = 300000;  // some 100 us
   const uint64_t now = ticks();
   write_outside([&](ThreadBlock* thread) {
-    const bool is_another = now - thread->last_yield_ticks >= kRightAfterTicks;
-    if (!is_another) return;
+    ++thread->yields;
+    if (now - thread->last_yield_ticks < kRightAfterTicks) return;
     thread->last_yield_ticks = now;
-    trace_write(thread, TraceKind::kYield, now, capture_stack(thread, site));
+    trace_write(thread, TraceKind::kYield, now, capture_stack(thread, site), thread->yields);
+    thread->yields = 0;
   });
 }
 

@@ -38,11 +38,12 @@ void trace_write(ThreadBlock* thread, format::TraceKind kind, uint64_t ticks, ui
 
 // The program's labels are others from now on.
 void trace_labels();
-// The heap as it is now, if that is worth a record; at each sampled allocation and free.
-void trace_heap(ThreadBlock* thread, uint64_t ticks);
+// The heap as it is now, if that is worth a record; at each sampled allocation, at `stack`, and
+// free. A move of the break is seen there, if not always made there.
+void trace_heap(ThreadBlock* thread, uint64_t ticks, uint32_t stack);
 // A kGrow or kTrim that was just written says where the break is now.
 void trace_break_is_told();
-// kYield, but for one that comes right after another.
+// kYield; those that come right after another are counted in the next one.
 void trace_yield(CallSite site);
 // This thread ends: no record comes after that.
 void trace_exit();

@@ -34,15 +34,15 @@ uintptr_t first_break() {
   return value;
 }
 
-void look_at_break(ThreadBlock* thread, uintptr_t now_at, uint64_t ticks) {
+void look_at_break(ThreadBlock* thread, uintptr_t now_at, uint64_t ticks, uint32_t stack) {
   uintptr_t before = break_told.load(std::memory_order_relaxed);
   if (now_at == before ||
       !break_told.compare_exchange_strong(before, now_at, std::memory_order_relaxed))
     return;
   if (now_at > before)
-    trace_write(thread, TraceKind::kGrow, ticks, kNoRow, now_at - before);
+    trace_write(thread, TraceKind::kGrow, ticks, stack, now_at - before);
   else
-    trace_write(thread, TraceKind::kTrim, ticks, kNoRow, before - now_at);
+    trace_write(thread, TraceKind::kTrim, ticks, stack, before - now_at);
 }
 
 uint64_t live_bytes() {
@@ -70,9 +70,9 @@ void trace_heap_begins() {
 
 void trace_break_is_told() { break_told.store(program_break(), std::memory_order_relaxed); }
 
-void trace_heap(ThreadBlock* thread, uint64_t ticks) {
+void trace_heap(ThreadBlock* thread, uint64_t ticks, uint32_t stack) {
   const uintptr_t now_at = program_break();
-  look_at_break(thread, now_at, ticks);
+  look_at_break(thread, now_at, ticks, stack);
   const uint64_t live = live_bytes();
   if (!is_worth_a_record(thread, live, ticks)) return;
   thread->last_heap_ticks = ticks;

@@ -45,6 +45,7 @@ bool has_joined(const ThreadBlock* thread) {
 }
 
 void join(ThreadBlock* thread) {
+  thread->yields = 0;
   if (thread->trace_head == nullptr) attach(thread);
 }
 

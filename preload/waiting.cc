@@ -110,7 +110,7 @@ void unpark_and_hide(const ParkedCall& parked, format::WaitEnd end) {
   if (!is_ours(parked)) return;
   hide_wait(*parked.thread->row);
   withdraw(*parked.thread->row);
-  trace_event(format::TraceKind::kWaitEnd, static_cast<uint64_t>(end));
+  if (tracing()) trace_event(format::TraceKind::kWaitEnd, static_cast<uint64_t>(end));
   notice_control();
 }
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MPROF_DRAIN=1: the library starts `mprof drain` beside the program, which never notices."""
+"""MPROF_DRAIN=1, or a trace: the library starts `mprof drain` beside the program, which never notices."""
 
 import os
 import subprocess
@@ -40,6 +40,19 @@ class Drain(harness.Case):
         self.assertGreater(events["produced"], 1000)
         self.assertTrue(events["equal"], events)
         self.assertTrue(dump.with_name(dump.name + ".journal").exists())
+
+    def test_a_trace_is_drained(self):
+        """Unless MPROF_DRAIN=0 says that somebody else does it."""
+        for drain, is_drained in ((None, True), ("0", False)):
+            with self.subTest(drain):
+                env = {"MPROF_TRACE": "1", **({"MPROF_DRAIN": drain} if drain else {})}
+                folder = self.dir / f"drain-{drain}"
+                folder.mkdir()
+                run = self.run_under(harness.target("handover"), "1", "50", env=env, dump_dir=folder)
+                self.assertEqual((run.returncode, run.stdout, run.stderr), (0, "", ""), run)
+                dump = self.only_dump(folder)
+                self.wait_for(lambda: not drainers_of(dump), "the drainer has ended")
+                self.assertEqual(dump.with_name(dump.name + ".trace").exists(), is_drained)
 
     def test_the_program_sees_no_child(self):
         """wait() in the program finds its own children and no other."""

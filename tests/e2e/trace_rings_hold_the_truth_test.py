@@ -123,10 +123,13 @@ class Trace(harness.Case):
             wait = self.only(function, "Wait")
             self.assertEqual(wait.arguments, [WAITS.index(kind), 0])
             self.assertEqual(self.after(wait, "WaitEnd").arguments, [GOT_IT])
-        self.only("give_way", "Yield")
+        yields = self.at("give_way", "Yield")
+        self.assertEqual(sum(r.arguments[0] for r in yields), 1001)
 
     def check_heap(self):
         levels = [r.arguments for r in self.records if r.kind == "Heap"]
+        grown = [r for r in self.records if r.kind == "Grow" and "grow_heap" in self.functions.on(r.stack)]
+        self.assertGreaterEqual(sum(r.arguments[0] for r in grown), 100000)
         self.assertTrue(any(live >= 1 << 20 for live, _ in levels), levels)
         self.assertTrue(all(live <= mapped for live, mapped in levels), levels)
         self.assertLess(levels[-1][0], 1 << 20)

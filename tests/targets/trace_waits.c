@@ -167,11 +167,18 @@ static SITE void want_post_wrongly(void) {
 }
 
 static SITE void give_way(void) {
+  for (int i = 0; i < 1000; ++i) sched_yield();
+  usleep(1000);
   sched_yield();
   STAY;
 }
 
+// The small blocks come from the break, the large one does not.
 static SITE void* grow_heap(size_t bytes) {
+  void* small[10];
+  for (int i = 0; i < 10; ++i) check((small[i] = malloc(50000)) != NULL, "malloc");
+  for (int i = 0; i < 10; ++i) free(small[i]);
+
   char* block = malloc(bytes);
   check(block != NULL, "malloc");
   memset(block, 1, bytes);

@@ -73,8 +73,9 @@ class Condition {
     sleeper.node.stack = stack;
     return enter_condition(sleeper.node, address());
   }
-  void signal(uint64_t now) { mark_signalled(address(), false, now); }
-  void broadcast(uint64_t now) { mark_signalled(address(), true, now); }
+  // True if it reached anybody.
+  bool signal(uint64_t now) { return mark_signalled(address(), false, now); }
+  bool broadcast(uint64_t now) { return mark_signalled(address(), true, now); }
   [[nodiscard]] const void* mutex() const { return &mutex_; }
   [[nodiscard]] const void* address() const { return address_; }
   [[nodiscard]] bool has_waiters() const { return is_waited_for(address()); }
@@ -107,8 +108,8 @@ TEST_CASE("conditions: a signal marks the oldest waiter that has none yet") {
   Condition condition;
   std::array<Sleeper, 3> sleepers;
   for (size_t i = 0; i < 3; ++i) REQUIRE(condition.begin(sleepers[i]));
-  condition.signal(t + 10);
-  condition.signal(t + 20);
+  CHECK(condition.signal(t + 10));
+  CHECK(condition.signal(t + 20));
   CHECK(wake(sleepers[0]) == t + 10);
   CHECK(wake(sleepers[1]) == t + 20);
   CHECK(time_out(sleepers[2]) == 0);
@@ -122,7 +123,8 @@ TEST_CASE("conditions: a broadcast marks all that wait, and none that come later
   std::array<Sleeper, 4> sleepers;
   for (size_t i = 0; i < 3; ++i) REQUIRE(condition.begin(sleepers[i]));
   condition.signal(t + 5);
-  condition.broadcast(t + 10);
+  CHECK(condition.broadcast(t + 10));
+  CHECK_FALSE(condition.broadcast(t + 11));
   REQUIRE(condition.begin(sleepers[3]));
   CHECK(wake(sleepers[2]) == t + 10);
   CHECK(wake(sleepers[0]) == t + 5);
@@ -135,7 +137,7 @@ TEST_CASE("conditions: a signal that nobody waits for is forgotten") {
   const uint64_t t = table.begin();
   Condition condition;
   Sleeper sleeper;
-  condition.signal(t);
+  CHECK_FALSE(condition.signal(t));
   REQUIRE(condition.begin(sleeper));
   CHECK(wake(sleeper) == 0);  // spurious
 }

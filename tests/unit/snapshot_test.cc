@@ -17,7 +17,9 @@
 #include "dumper/cut.h"
 #include "dumper/write_profiles.h"
 #include "format/snapshot.h"
+#include "preload/clock.h"
 #include "preload/snapshot.h"
+#include "preload/trace.h"
 #include "tests/unit/catch.h"
 #include "tests/unit/recording.h"
 
@@ -74,6 +76,8 @@ TEST_CASE("snapshot: has the rows, the settings and the totals of the dump") {
     });
     const uint32_t count = preload::find_count(format::CountKind::kBlock, 3, kNoRow, 0);
     preload::add_count_only(count, {77, kWeightOne});
+    preload::trace_write(thread, format::TraceKind::kYield, preload::ticks(), kNoRow);
+    REQUIRE(preload::tables.trace_rings.used() == 1);
     Dump copy = write("first");
     // What comes after it is not in it.
     allocate(thread, bucket, 1000);
@@ -85,6 +89,8 @@ TEST_CASE("snapshot: has the rows, the settings and the totals of the dump") {
     CHECK(copy.header().snapshot_epoch == preload::header->control.cut_epoch);
     CHECK(copy.header().heap_rate_bytes == preload::header->heap_rate_bytes);
     CHECK(copy.rows(format::TableId::kProfbufs) == 0);
+    CHECK(copy.rows(format::TableId::kTraceRings) == 0);
+    CHECK(copy.rows(format::TableId::kTraceData) == 0);
     const Reading reading = read_whole(copy);
     CHECK(reading.heap.cut.mode == CutMode::kSnapshot);
     REQUIRE(reading.heap.buckets.size() == 1);

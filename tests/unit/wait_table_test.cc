@@ -121,6 +121,31 @@ TEST_CASE("wait table: a release that nobody waits for is not charged, and ends 
   CHECK(ticks_charged(lock, table.begin() + 50) == 30);
 }
 
+TEST_CASE("wait table: a trace learns of each release of a lock that somebody waits for") {
+  const Table table;
+  const uint64_t t = table.begin();
+  const void* lock = lock_number(1);
+  std::array<Waiter, 2> waiters;
+  waiters[0].wait(lock, t);
+  release(lock, t + 100, kMillisecond, 1);
+  CHECK(due_at(lock, t + 200) == nullptr);  // far before the next point
+  CHECK(due_at(lock, t + 200, true) == find_watched(lock));
+  CHECK(may_be_waited_for(lock));
+  CHECK_FALSE(may_be_waited_for(neighbour_of(lock)));
+  waiters[0].leave();
+  CHECK_FALSE(may_be_waited_for(lock));
+  waiters[1].wait(lock, t + 300);
+  CHECK(may_be_waited_for(lock));
+}
+
+TEST_CASE("wait table: among many threads a trace takes somebody for a waiter") {
+  const Table table;
+  std::array<Waiter, 32> few;
+  CHECK_FALSE(may_be_waited_for(lock_number(1)));
+  const Waiter one_more;
+  CHECK(may_be_waited_for(lock_number(1)));
+}
+
 TEST_CASE("wait table: three waiters are charged once for each moment, not three times") {
   const Table table;
   const uint64_t t = table.begin();
