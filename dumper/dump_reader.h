@@ -5,7 +5,7 @@
 // Threads   One Dump belongs to one thread; several Dumps of one file are fine.
 // Mapping   The file is mapped read-only, beyond its end too, so that a dump that grows needs no
 //           new mapping and row pointers stay valid as long as the Dump. Only the control words
-//           and the profbuf heads are mapped again for writing, and only on request.
+//           and the heads of rings are mapped again for writing, and only on request.
 //           A page that vanishes because the file shrinks would be SIGBUS; a handler puts zeros
 //           there and the Dump says so in damage(). Post-mortem files go the same way: reading
 //           them into memory would cost their size again and leave live dumps unprotected.

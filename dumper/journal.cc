@@ -13,7 +13,6 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
-#include <map>
 #include <utility>
 
 namespace mprof::dumper {
@@ -331,15 +330,14 @@ void JournalWriter::recover() {
     throw JournalError(fmt::format("{}: is not a journal of mprof; left alone", path_));
   JournalReader reader(fd_, path_, header_);
   kept_ = {header_.header_bytes + reader.dropped_bytes(), reader.dropped_frames(), 0, 0};
-  std::map<uint32_t, uint64_t> positions;
   JournalFrame frame;
   while (reader.next(frame)) {
-    for (const ProfbufSpan& span : frame.spans) positions[span.head.row] = span.head.to;
+    for (const ProfbufSpan& span : frame.spans)
+      resume_[span.head.row] = {span.head.to, span.head.dropped};
     was_complete_ = (frame.flags & kFrameComplete) != 0;
     if ((frame.flags & kFrameSegment) != 0)
       segments_.push_back({frame.file_offset, frame.sequence, 0, 0});
   }
-  for (const auto& [row, position] : positions) resume_.push_back({row, position});
   end_ = reader.end_of_last_frame();
   sequence_ = reader.next_sequence();
   if (file_bytes > end_) truncated_bytes_ = file_bytes - end_;

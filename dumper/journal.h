@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <span>
 #include <stdexcept>
@@ -32,6 +33,9 @@ inline constexpr uint32_t kFrameComplete = 1;
 inline constexpr uint32_t kFrameMore = 2;     // the pass over the rings goes on in the next frame
 inline constexpr uint32_t kFrameSegment = 4;  // reading a trace can begin here
 inline constexpr uint32_t kSpanDamaged = 1;
+// Bits 8 to 19 of a span's flags: so many bytes at its begin are in an earlier frame, too.
+inline constexpr uint32_t kSpanRepeatedShift = 8;
+inline constexpr uint32_t kMostRepeated = 0xfff;
 inline constexpr uint32_t kMaxRawBytes = 16u << 20;
 inline constexpr uint32_t kMaxStoredBytes = kMaxRawBytes + (64u << 10);
 
@@ -83,6 +87,9 @@ struct SpanHead {
   uint64_t first_drop_ticks;
 };
 static_assert(sizeof(SpanHead) == 40);
+inline uint32_t repeated_in(const SpanHead& head) {
+  return head.flags >> kSpanRepeatedShift & kMostRepeated;
+}
 
 // The journal of a kind that belongs to a dump.
 [[nodiscard]] std::string journal_path_of(const std::string& dump_path,
@@ -239,11 +246,11 @@ class JournalWriter {
   [[nodiscard]] uint64_t dropped_bytes() const { return kept_.offset - header_.header_bytes; }
 
   struct Resume {
-    uint32_t row;
     uint64_t position;
+    uint64_t dropped;  // that the journal knows of
   };
-  // Where each profbuf that the journal knows goes on.
-  [[nodiscard]] const std::vector<Resume>& resume() const { return resume_; }
+  // Where each ring that the journal knows goes on, by row.
+  [[nodiscard]] const std::map<uint32_t, Resume>& resume() const { return resume_; }
   [[nodiscard]] bool was_complete() const { return was_complete_; }
   [[nodiscard]] uint64_t truncated_bytes() const { return truncated_bytes_; }
   [[nodiscard]] uint64_t file_bytes() const { return end_; }
@@ -268,7 +275,7 @@ class JournalWriter {
   uint64_t sequence_ = 0;
   uint64_t truncated_bytes_ = 0;
   bool was_complete_ = false;
-  std::vector<Resume> resume_;
+  std::map<uint32_t, Resume> resume_;
   std::vector<char> buffer_;
   ZSTD_CCtx_s* compressor_;
 };

@@ -36,8 +36,6 @@ void RingDrain::open_journal() {
     trouble_ = error.what();
     return;
   }
-  for (const JournalWriter::Resume& resume : journal_->resume())
-    resume_[resume.row] = resume.position;
   complete_ = journal_->was_complete();
   can_drop_ = journal_->can_drop();
   limit();
@@ -94,12 +92,14 @@ void RingDrain::begin_ring(uint32_t row, const View& view) {
   Ring& ring = rings_[row];
   ring.seen = true;
   ring.position = view.head->released.load(std::memory_order_relaxed);  // only drainers move it
-  const auto known = resume_.find(row);
-  if (known == resume_.end()) return;
+  if (!journal_) return;
+  const auto known = journal_->resume().find(row);
+  if (known == journal_->resume().end()) return;
+  ring.dropped_written = known->second.dropped;
   const uint64_t written = view.head->written.load(std::memory_order_acquire);  // (A)
   const uint64_t pending = written - ring.position;
-  if (pending > view.count || known->second - ring.position > pending) return;
-  ring.position = known->second;
+  if (pending > view.count || known->second.position - ring.position > pending) return;
+  ring.position = known->second.position;
   release(view, ring.position);
 }
 
@@ -188,13 +188,15 @@ bool RingDrain::add_ring(uint32_t row, FrameBuilder& builder, std::vector<Releas
     head.flags = kSpanDamaged;
     ++damaged_;
   }
+  const auto repeated = static_cast<uint32_t>(head.flags == 0 ? ring.position - head.from : 0);
+  head.flags |= repeated << kSpanRepeatedShift;
   head.dropped = view->head->dropped.load(std::memory_order_relaxed);
   head.first_drop_ticks = view->head->first_drop_ticks.load(std::memory_order_relaxed);
   if (head.to == ring.position && head.dropped == ring.dropped_written) return true;
   const size_t room = builder.room();
   const bool fits = head.to - head.from <= room;
   // What is known already does not fill a frame alone.
-  if (!fits && room <= ring.position - head.from) return false;
+  if (!fits && room <= repeated) return false;
   if (!fits) head.to = head.from + room;
   copy(*view, head, builder.add(head));
   releases.push_back({row, {true, head.to, head.dropped, segment_}});

@@ -11,7 +11,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -81,7 +80,6 @@ class RingDrain {
   Dump& dump_;
   JournalKind kind_;
   std::optional<JournalWriter> journal_;
-  std::map<uint32_t, uint64_t> resume_;
   std::vector<Ring> rings_;
   std::chrono::steady_clock::time_point last_frame_ = std::chrono::steady_clock::now();
   uint64_t heads_seen_ = 0;

@@ -172,6 +172,7 @@ void DumpTrace::feed(const SpanHead& head, std::span<const uint8_t> bytes) {
   if (ring == nullptr) {
     const bool begins_late = journal_ && journal_->dropped_frames() != 0;
     ring = std::make_unique<Ring>(TraceDecoder(clock_, tables_, begins_late));
+    if (begins_late) ring->given_up = head.from + repeated_in(head);
   }
   ring->decoder.feed(head, bytes);
   ring->drops.all = std::max(ring->drops.all, head.dropped);
@@ -181,7 +182,8 @@ void DumpTrace::feed(const SpanHead& head, std::span<const uint8_t> bytes) {
 
 void DumpTrace::pull(uint32_t row) {
   Ring& ring = *rings_[row];
-  ring.is_waiting = ring.decoder.next(ring.record);
+  do ring.is_waiting = ring.decoder.next(ring.record);
+  while (ring.is_waiting && ring.decoder.position() <= ring.given_up);
   if (!ring.is_waiting) return;
   clamp(ring);
   heap_.push_back({ring.record.ns, row});

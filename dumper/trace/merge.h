@@ -76,6 +76,7 @@ class DumpTrace : public TraceSource {
     TraceRecord record;       // the next one
     bool is_waiting = false;  // in the heap
     TraceDrops drops;
+    uint64_t given_up = 0;  // positions up to here belong to what was dropped to save space
     uint64_t fed_last_pass = 0;
     uint64_t settled = 0;  // positions up to here are older than settled_ns_
   };

@@ -90,8 +90,10 @@ def streams(dump_path):
     journal = Path(f"{dump_path}.trace")
     for frame in frames(journal) if journal.exists() else ():
         for row, flags, begin, data in frame.spans:
-            assert flags == 0
-            found.setdefault(row, Stream(begin)).add(begin, data)
+            assert flags & 0xFF == 0
+            stream = found.setdefault(row, Stream(begin))
+            assert stream.data == b"" or stream.end == begin + (flags >> 8), "repeats what it says"
+            stream.add(begin, data)
     rings = trace_rings.rings_of(trace_rings.Dump(dump_path))
     for row, ring in enumerate(rings):
         at = ring.released % len(ring.data)

@@ -2,6 +2,7 @@
 """A trace whose drainer is killed, stopped and started again has everything once, or says what it lost; its file is bounded."""
 
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -84,7 +85,11 @@ class Survival(api_program.Case):
             rate=0, env={"LD_PRELOAD": library, "MPROF_TRACE": "1", "MPROF_BLOCK_RATE": "0", **(env or {})},
             stdout=subprocess.PIPE, text=True,
         )
-        return target, self.wait_for(self.dumps, "the dump appears")[0]
+        return target, self.wait_for(self.finished_dumps, "the dump appears")[0]
+
+    def finished_dumps(self):
+        """Those that have got beyond their creation."""
+        return [dump for dump in self.dumps() if dump.read_bytes()[:8].strip(b"\0")]
 
     def drain(self, dump):
         process = subprocess.Popen(
@@ -141,6 +146,14 @@ class Survival(api_program.Case):
             self.assertIn(rings[row].dropped - missing, range(3) if produced else range(10**9))
         return delivered, dropped
 
+    def check_what_mprof_says(self, dump):
+        """Of the same bytes: as much was dropped, and nothing else is missing."""
+        dropped = sum(ring.dropped for ring in trace_journal.streams(dump)[1])
+        said = self.mprof_ok("trace", dump, "-o", self.dir / "whole.trace").stderr
+        told = re.findall(r"(\d+) records of the trace dropped because a ring was full", said)
+        self.assertEqual([int(count) for count in told], [dropped] if dropped else [], said)
+        self.assertNotRegex(said, "gap|do not read|no table|no whole frame|missing|already")
+
     def test_disturbed(self):
         target, dump = self.start(3, 5, 20_000)
         drains = self.disturb(target, dump)
@@ -153,6 +166,7 @@ class Survival(api_program.Case):
         print(f"{drains} drainers: {after[0]} of {sum(produced)} logs, {after[1]} records dropped")
         self.assertEqual(before, after)
         self.assertGreater(after[0], 0)
+        self.check_what_mprof_says(dump)
         trace = self.info(dump)["trace"]
         self.assertEqual(trace["file"], f"{dump}.trace")
         self.assertEqual(trace["trouble"], "")

@@ -359,8 +359,10 @@ TEST_CASE("trace drain: the newest is kept within the space that it may take") {
   CHECK(told.wrong == 0);
   CHECK(told.is_run(counter));
   CHECK(told.records() > 100'000);
-  // The quiet ring is as old as the others: its block was told from its begin.
+  // The quiet ring is there as long as the others, though it is amid a block for ever; what its
+  // block has from before is not told again.
   CHECK(told.numbers[7].size() > 15);
+  CHECK(told.numbers[7].size() < 60);
   CHECK(told.health.recorder_dropped_bytes == journal->dropped_bytes());
   CHECK(told.health.recorder_dropped_frames > 0);
   CHECK(told.health.gaps + told.health.damaged_bytes + told.health.missing_journal_frames == 0);
@@ -417,7 +419,8 @@ TEST_CASE(
   REQUIRE(::pwrite(fd, "x", 1, sizeof(dumper::JournalHeader) + 3) == 1);
   ::close(fd);
   const Told after = read_trace(dump.path());
-  CHECK(after.records() == before.records());
+  CHECK(after.records() >= before.records());  // nobody knows that blocks are told from their begin
+  CHECK(after.is_run(counter));
   CHECK(after.health.recorder_dropped_frames == 0);
   CHECK(after.health.missing_journal_frames == before.health.recorder_dropped_frames);
   CHECK(after.health.damaged_journal_bytes == before.health.recorder_dropped_bytes);
