@@ -241,8 +241,7 @@ int run_threads(const Options& options) {
 int run_trace(const Options& options) {
   Dump dump = Dump::open(resolve_dump(options.dumps.front()), Access::kRead);
   Window window = make_window(options.from, options.to, dump.clock(), end_of(dump));
-  // One that was killed may have made records after the last sign of life that its dump has.
-  if (!options.to) window.to_ns = INT64_MAX;
+  if (!options.to) window.to_ns = INT64_MAX;  // the last records may be later than that end
   Symbolizer symbolizer(options.symbols);
   TraceOutput output = {options.trace_form, options.output_file, options.rows,
                         terminal_width_columns(STDOUT_FILENO)};

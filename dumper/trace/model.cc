@@ -209,7 +209,8 @@ void TraceModel::finish_call(uint32_t thread) {
 
 // Whether another thread had the core meanwhile is not known, unless that makes a record there.
 void TraceModel::yield(uint32_t thread, const TraceRecord& record) {
-  leave(thread, StepKind::kYield, State::kRunnable, record.stack);
+  const uint64_t times = std::max<uint64_t>(record.arguments[0], 1);
+  leave(thread, StepKind::kYield, State::kRunnable, record.stack, times);
   place(thread, threads_[thread].core);
 }
 
@@ -432,9 +433,10 @@ void TraceModel::evict(uint32_t core) {
   if (on_core_[core] != kNobody) leave(on_core_[core], StepKind::kPreempt, State::kRunnable);
 }
 
-void TraceModel::leave(uint32_t thread, StepKind kind, State to, uint32_t stack) {
+void TraceModel::leave(uint32_t thread, StepKind kind, State to, uint32_t stack, uint64_t value) {
   Thread& t = threads_[thread];
   Step leaves = step(kind, thread, stack);
+  leaves.value = value;
   if (kind == StepKind::kBlock) {
     leaves.wait = t.wait;
     leaves.object = t.object;

@@ -124,7 +124,8 @@ class TraceModel {
   void place(uint32_t thread, uint32_t core);
   void begin_core(uint32_t thread, uint32_t core);
   void evict(uint32_t core);
-  void leave(uint32_t thread, StepKind kind, State to, uint32_t stack = format::kNoRow);
+  void leave(uint32_t thread, StepKind kind, State to, uint32_t stack = format::kNoRow,
+             uint64_t value = 0);
   void wake(uint32_t thread, uint32_t by, uint32_t stack);
   void wake_all(const Moment& moment, uint32_t by);
   void block(uint32_t thread, format::WaitKind kind, uint64_t object, uint32_t stack);

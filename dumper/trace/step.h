@@ -32,7 +32,7 @@ enum class StepKind {
   kCoreBegin,   // `core` is seen for the first time; kRun or kCallReturn of `thread` there follows
   kRun,         // gets `core`
   kPreempt,     // loses its core to another thread, or is found on another core
-  kYield,       // gives it up, by sched_yield() or at the end of the trace
+  kYield,       // gives it up: value calls of sched_yield(), or 0 at the end of recording
   kBlock,       // begins to wait: `wait`, for `object`
   kWake,        // may go on; woken by `other` at `stack`, which is running on `core`
   kCall,        // enters `call`

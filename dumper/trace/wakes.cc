@@ -8,17 +8,20 @@ namespace mprof::dumper {
 namespace {
 
 using format::TraceKind;
+using format::WaitEnd;
 using format::WaitKind;
 
 // A reader may take times for signed numbers.
 constexpr uint64_t kMostNs = uint64_t{1} << 62;
-// format/trace_record.h
-constexpr uint64_t kWaitWasNone = 1;
 // Ticks become nanoseconds with a rounding of their own on each side.
 constexpr uint64_t kRoundingNs = 1000;
 
 bool is_for_the_kernel(WaitKind kind) {
   return kind == WaitKind::kSleep || kind == WaitKind::kPoll || kind == WaitKind::kSignal;
+}
+
+bool is_end(const TraceRecord& record, WaitEnd end) {
+  return record.arguments[0] == static_cast<uint64_t>(end);
 }
 
 // What a thread may say about others, or from a handler in the middle of a wait or a call.
@@ -177,9 +180,9 @@ void MomentSource::begin_wait(Thread& thread, WaitKind kind, uint64_t object, co
 void MomentSource::end_wait(Thread& thread, const Held& held) {
   const TraceRecord& record = held.moment.record;
   const Wait wait = std::exchange(thread.wait, {});
-  if (record.arguments[0] == kWaitWasNone && wait.begin != nullptr)
+  if (is_end(record, WaitEnd::kAtOnce) && wait.begin != nullptr)
     wait.begin->moment.is_no_wait = true;
-  if (!wait.is_open || is_for_the_kernel(wait.kind) || record.arguments[0] != 0) return;
+  if (!wait.is_open || is_for_the_kernel(wait.kind) || !is_end(record, WaitEnd::kGotIt)) return;
   Held* by = nullptr;
   if (wait.kind == WaitKind::kBarrier)
     by = completer(record.thread, wait);

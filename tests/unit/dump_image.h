@@ -76,6 +76,17 @@ class DumpImage {
     return static_cast<uint32_t>(directory(table).used_rows.fetch_add(count));
   }
 
+  // Room for twice as many rows.
+  void add_chunk(format::TableId table) {
+    format::TableDirectory& d = directory(table);
+    uint32_t chunk = 0;
+    while (d.chunk_offset[chunk].load() != 0) ++chunk;
+    d.chunk_offset[chunk].store(end_);
+    end_ += (format::chunk_rows(d.first_rows, chunk) * d.row_bytes + format::kCacheLine - 1) /
+            format::kCacheLine * format::kCacheLine;
+    resize(end_);
+  }
+
   uint32_t add_string(std::string_view text) {
     const uint32_t at = claim(format::TableId::kStrings, static_cast<uint32_t>(text.size()));
     memcpy(&row<char>(format::TableId::kStrings, at), text.data(), text.size());
