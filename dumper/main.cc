@@ -329,17 +329,21 @@ class RunReport {
   void add(const std::string& path, bool always) {
     Dump dump = Dump::open(path, Access::kWrite);
     const Reading reading = read_whole(dump);
-    if (!always && is_without_samples(reading) && dump.damage().empty()) {
+    const bool is_traced = options_.write_trace && dump.header().trace_sessions != 0;
+    if (!always && !is_traced && is_without_samples(reading) && dump.damage().empty()) {
       ++without_samples_;
       return;
     }
-    const auto written = write_profiles(dump, reading, {}, output_, symbolizer_);
+    std::vector<std::string> written;
+    if (options_.write_profiles) written = write_profiles(dump, reading, {}, output_, symbolizer_);
+    const std::string trace = is_traced ? write_trace_of(dump) : std::string();
     if (++reported_ > kMaxReported) return;
     PlacedProfile allocs = make_profile(dump, reading.heap, HeapView::kAllocs);
     symbolize(allocs, symbolizer_, options_.symbols.detail);
     fmt::print(stderr, "{}  dump     {}\n", report_summary(dump, reading.heap, allocs.profile),
                path);
     for (const std::string& file : written) fmt::print(stderr, "  profile  {}\n", file);
+    if (!trace.empty()) fmt::print(stderr, "  trace    {}\n", trace);
   }
 
   void finish() const {
@@ -354,6 +358,22 @@ class RunReport {
   }
 
  private:
+  // "PATH: 41022 events of 8 threads in 3.21 s; nothing was lost". Empty: it could not be written.
+  std::string write_trace_of(Dump& dump) {
+    TraceOutput output;
+    output.path = default_trace_path(dump, options_.directory, output.form);
+    try {
+      const WrittenTrace written =
+          write_trace(dump, {}, output, symbolizer_, options_.symbols.detail);
+      for (const std::string& line : shortcomings(written))
+        complain(fmt::format("{}: {}", dump.path(), line));
+      return fmt::format("{}: {}", output.path, describe(written));
+    } catch (const std::exception& error) {
+      complain(error.what());
+      return {};
+    }
+  }
+
   static constexpr size_t kMaxReported = 8;
   const Options& options_;
   OutputOptions output_;

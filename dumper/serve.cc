@@ -95,7 +95,7 @@ class ProcessRoutes {
     if (name == "symbol") return symbol(request);
     if (name == "goroutine") return answer_threads(request, dump_, symbols_);
     if (name == "profile") return answer_cpu(request, dump_, symbols_);
-    if (name == "trace") return answer_trace(request, dump_);
+    if (name == "trace") return answer_trace(request, dump_, symbols_);
     for (const View& view : served_views(dump_))
       if (view_name(view) == name) return answer_profile(request, dump_, view, symbols_);
     unknown_profile(dump_, name);

@@ -1,15 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "dumper/serve_live.h"
 
-#include <fmt/format.h>
+#include <fcntl.h>
+#include <unistd.h>
 
+#include <cerrno>
+#include <cstdlib>
+#include <filesystem>
 #include <map>
 #include <mutex>
+#include <system_error>
 
 #include "dumper/combine_profiles.h"
 #include "dumper/control.h"
 #include "dumper/report_threads.h"
 #include "dumper/start_drain.h"
+#include "dumper/trace/trace_command.h"
 #include "format/config.h"
 
 namespace mprof::dumper {
@@ -17,9 +23,6 @@ namespace {
 
 constexpr std::chrono::seconds kUsualCpuTime{30};
 constexpr std::chrono::seconds kUsualTraceTime{1};
-constexpr int kNotImplemented = 501;
-// A drainer writes once in a second; a disk that is full for longer than this has its gap.
-constexpr std::chrono::seconds kDrainTime{10};
 
 // What is recorded only while somebody asks for it.
 struct Recording {
@@ -41,6 +44,23 @@ void turn_trace(const Dump& dump, bool on) {
   if (on) ensure_drained(dump.path());
   (void)change_settings(dump, change);
 }
+
+// A name of its own, which is gone with it.
+class TemporaryFile {
+ public:
+  TemporaryFile() : path_((std::filesystem::temp_directory_path() / "mprof-XXXXXX").string()) {
+    const int fd = mkostemp(path_.data(), O_CLOEXEC);
+    if (fd < 0) throw std::system_error(errno, std::generic_category(), path_);
+    close(fd);
+  }
+  TemporaryFile(const TemporaryFile&) = delete;
+  TemporaryFile& operator=(const TemporaryFile&) = delete;
+  ~TemporaryFile() { unlink(path_.c_str()); }
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
 
 Recording cpu_recording = {
     [](const Dump& dump) { return dump.header().cpu_hz != 0; }, turn_cpu, {}, {}};
@@ -78,6 +98,16 @@ class RecordingUse {
   Recording& recording_;
   bool is_user_ = false;
 };
+
+// A new one, without the length that a profile may have in memory.
+std::shared_ptr<const BodyFile> trace_file(Dump& dump, const Window& window,
+                                           SharedSymbols& symbols) {
+  const TemporaryFile file;
+  symbols.use([&](Symbolizer& symbolizer) {
+    return write_trace(dump, window, {.path = file.path()}, symbolizer, symbols.detail());
+  });
+  return std::make_shared<BodyFile>(file.path());
+}
 
 Profile thread_profile(Dump& dump, SharedSymbols& symbols) {
   return symbols.use([&](Symbolizer& symbolizer) {
@@ -126,10 +156,20 @@ HttpResponse answer_cpu(const HttpRequest& request, Dump& dump, SharedSymbols& s
   return as_attachment(profile, "profile");
 }
 
-HttpResponse answer_trace(const HttpRequest& request, const Dump& dump) {
-  (void)seconds_of(request, std::chrono::seconds(1));
-  throw HttpError(kNotImplemented,
-                  fmt::format("process {}: this dump has no trace", dump.header().pid));
+// Where a trace was on before, what is on right now is told at its begin.
+HttpResponse answer_trace(const HttpRequest& request, Dump& dump, SharedSymbols& symbols) {
+  const auto time = seconds_of(request, kUsualTraceTime);
+  require_running(dump);
+  Window window;
+  {
+    window.from_ns = end_of(dump);
+    const RecordingUse use(dump, trace_recording);
+    wait_or_leave(request, time);
+    window.to_ns = end_of(dump);
+  }
+  HttpResponse response = attachment("trace");
+  response.file = trace_file(dump, window, symbols);
+  return response;
 }
 
 }  // namespace mprof::dumper

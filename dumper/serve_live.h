@@ -15,6 +15,8 @@ namespace mprof::dumper {
 // profile: processor time of the next `seconds`, 30 if it was not said.
 [[nodiscard]] HttpResponse answer_cpu(const HttpRequest& request, Dump& dump,
                                       SharedSymbols& symbols);
-[[nodiscard]] HttpResponse answer_trace(const HttpRequest& request, const Dump& dump);
+// trace: what each thread does in the next `seconds`, 1 if it was not said, for `go tool trace`.
+[[nodiscard]] HttpResponse answer_trace(const HttpRequest& request, Dump& dump,
+                                        SharedSymbols& symbols);
 
 }  // namespace mprof::dumper

@@ -131,10 +131,15 @@ Profile named_now(const Dump& dump, PlacedProfile placed, Symbolizer& symbolizer
   return std::move(placed.profile);
 }
 
-HttpResponse as_attachment(const Profile& profile, const std::string& name) {
+HttpResponse attachment(const std::string& name) {
   HttpResponse response;
   response.content_type = "application/octet-stream";
   response.headers = {{"Content-Disposition", fmt::format("attachment; filename=\"{}\"", name)}};
+  return response;
+}
+
+HttpResponse as_attachment(const Profile& profile, const std::string& name) {
+  HttpResponse response = attachment(name);
   response.body = encode_pprof(profile);
   return response;
 }

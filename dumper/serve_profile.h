@@ -80,6 +80,8 @@ void wait_or_leave(const HttpRequest& request, std::chrono::seconds time);
 // The view's growth in that time. The caller has seen to it that it is being recorded.
 [[nodiscard]] Profile profile_growth(const HttpRequest& request, Dump& dump, const View& view,
                                      std::chrono::seconds time, SharedSymbols& symbols);
+// A file of this name, without its content.
+[[nodiscard]] HttpResponse attachment(const std::string& name);
 [[nodiscard]] HttpResponse as_attachment(const Profile& profile, const std::string& name);
 
 // The names of addresses, as pprof asks for them: "0x1234+0x5678".

@@ -1,11 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Measures what mprof costs, beside its peers, and writes docs/benchmarks.md and
-# docs/benchmarks-locks.md.
+# Measures what mprof costs, beside its peers, and writes docs/benchmarks.md,
+# docs/benchmarks-locks.md and docs/benchmarks-trace.md.
 #
 #   scripts/bench.sh [--quick] [--only PATTERN] [--sets LIST] [--rounds N] [--out FILE]
 #                    [--raw FILE] [--from FILE] [--lib PATH] [--build DIR] [--list]
 #   scripts/bench.sh --sets locks  only what programs pay whose threads share locks
+#   scripts/bench.sh --sets trace,tracers,trace-files  only what an execution trace costs
 #   scripts/bench.sh --smoke       runs every workload shortly, fails only if a run fails
 #
 # Builds a release build in build-bench/ (or uses --build DIR). Installs missing peers with apt-get
@@ -54,6 +55,11 @@ missing_packages() {
   need_command zstd zstd  # without it heaptrack compresses with gzip, which is slower
   need_library libtcmalloc.so.4 "$(perftools_package)"
   need_library libjemalloc.so.2 libjemalloc2
+  need_command lttng lttng-tools
+  [ -f /usr/include/lttng/tracepoint.h ] || ls /usr/include/*/lttng/tracepoint.h >/dev/null 2>&1 ||
+    echo liblttng-ust-dev
+  need_command uftrace uftrace
+  need_command perf linux-perf
 }
 
 # Ubuntu 24.04 has it under another name, from the change to 64-bit time.
@@ -90,7 +96,7 @@ build_release() {
   if [ -n "$library" ]; then
     ninja -C "$build" bench-programs >&2
   else
-    ninja -C "$build" bench-programs preload/libmprof.so >&2
+    ninja -C "$build" bench-programs preload/libmprof.so dumper/mprof >&2
   fi
 }
 

@@ -63,8 +63,25 @@ LOCK_METHOD = """\
   its waiting only that on std::mutex can be seen.
 """
 
+TRACE_METHOD = """\
+- Records of a trace are made in bursts of 4096 with a pause of 4 ms after each, which is not timed,
+  on one core, with the drainer free to use the others: none is dropped. `record` is the end of a
+  task, which has no stack; `record-stack-N` the begin of a region N calls deep; `log` a line of 20
+  characters; `system-call` a write of no bytes to a pipe, which is two records, one with a stack.
+- redis-server is pinned to one core and redis-benchmark to another, on which the drainer runs too.
+- Other tracers, each beside no tracer: an event of LTTng-UST with one number and no stack, its
+  consumer beside it; uftrace's entry and exit of an empty function (`-pg`); `perf trace` of system
+  calls, which has them from the kernel and without stacks.
+- `What becomes of a trace`: a program that does a little of everything, some two million records
+  of it; `bytes` is the size of the compressed file. Converting includes names, files and lines.
+"""
+
+TRACES = ("trace", "tracers", "trace-files")
+TRACERS = ("mprof", "lttng-ust", "uftrace", "perf trace")
+
 PACKAGES = ("heaptrack", "libgoogle-perftools4", "libgoogle-perftools4t64", "libjemalloc2",
-            "redis-server", "sqlite3", "git", "python3", "libunwind8", "libgomp1")
+            "redis-server", "sqlite3", "git", "python3", "libunwind8", "libgomp1", "lttng-tools",
+            "liblttng-ust-dev", "uftrace", "linux-perf")
 
 
 def table(header, rows):
@@ -156,6 +173,10 @@ class Cells:
     def peak(self, workload, set_name, variant):
         spread = self.results.peak_mib(workload, set_name, variant)
         return f"{spread.median:.1f}" if spread else "-"
+
+    def more(self, workload, set_name, variant, baseline="none"):
+        spread = self.results.more(workload, set_name, variant, baseline)
+        return self._or_reason(spread, workload, set_name, variant, 1)
 
     def more_peak(self, workload, set_name, variant, baseline="none"):
         spread = self.results.more_peak_mib(workload, set_name, variant, baseline)
@@ -266,7 +287,8 @@ def failures(results):
 def notes(results):
     """Remarks written by hand, kept beside the driver so that a new session does not lose them."""
     parts = []
-    for name, sets in (("notes.md", HEAP_SETS), ("notes-locks.md", ("locks",))):
+    for name, sets in (("notes.md", HEAP_SETS), ("notes-locks.md", ("locks",)),
+                       ("notes-trace.md", TRACES)):
         if results.workloads(*sets):
             with open(os.path.join(HERE, name), encoding="utf-8") as file:
                 parts.append(file.read().strip())
@@ -302,12 +324,80 @@ def lock_sections(results, cells, real_names):
     ]
 
 
+def record_table(cells, names):
+    header = ["workload", "no library, ns", "again", "library, no trace, ns more",
+              "trace, ns more"]
+    return table(header, [[name,
+                           cells.value_and_spread(name, "trace", "none"),
+                           cells.ratio(name, "trace", "again", digits=3),
+                           cells.more(name, "trace", "off"),
+                           cells.more(name, "trace", "trace")] for name in names])
+
+
+def traced_program_table(cells, names):
+    header = ["program", "no library, s", "again", "library, no trace", "trace",
+              "trace / library, no trace", "trace, CPU time"]
+    return table(header, [[name,
+                           cells.value_and_spread(name, "trace", "none"),
+                           *cells.ratios(name, "trace", "again", "off", "trace"),
+                           cells.ratio(name, "trace", "trace", "off", digits=3),
+                           cells.cpu_ratio(name, "trace", "trace")] for name in names])
+
+
+def tracer_table(results, cells, real_names):
+    header = ["workload", "no tracer", "tracer", "its cost"]
+    rows = []
+    for name in results.workloads("tracers"):
+        for tracer in TRACERS:
+            if not results.was_run(name, "tracers", tracer):
+                continue
+            is_real = name in real_names
+            rows.append([name, cells.value(name, "tracers", "none") + (" s" if is_real else " ns"),
+                         tracer,
+                         "times " + cells.ratio(name, "tracers", tracer, digits=3) if is_real else
+                         "+ " + cells.more(name, "tracers", tracer) + " ns"])
+    return table(header, rows)
+
+
+def trace_file_table(results, cells):
+    header = ["what", "a record", "records a second", "peak memory, MiB"]
+    rows = []
+    for name in results.workloads("trace-files"):
+        spread = results.value(name, "trace-files", "mprof")
+        if spread is None:
+            rows.append([name, "failed", "-", "-"])
+        elif name == "bytes":
+            rows.append([name, f"{spread.median:.2f} bytes", "-", "-"])
+        else:
+            rows.append([name, f"{spread_text(spread, 0)} ns", f"{1e9 / spread.median:,.0f}",
+                         cells.peak(name, "trace-files", "mprof")])
+    return table(header, rows)
+
+
+def trace_sections(results, cells, real_names):
+    names = results.workloads("trace")
+    real = [name for name in names if name in real_names]
+    micro = [name for name in names if name not in real_names]
+    return [
+        ("Recording: nanoseconds of an operation beyond no library",
+         record_table(cells, micro) if micro else ""),
+        ("A program that is traced: times no library",
+         traced_program_table(cells, real) if real else ""),
+        ("Other tracers",
+         tracer_table(results, cells, real_names) if results.workloads("tracers") else ""),
+        ("What becomes of a trace",
+         trace_file_table(results, cells) if results.workloads("trace-files") else ""),
+    ]
+
+
 def method(results):
     parts = [METHOD]
     if results.workloads(*HEAP_SETS):
         parts.append(HEAP_METHOD)
     if results.workloads("locks"):
         parts.append(LOCK_METHOD)
+    if results.workloads(*TRACES):
+        parts.append(TRACE_METHOD)
     return "".join(parts).strip()
 
 
@@ -322,6 +412,7 @@ def render(results, machine, rounds, real_names):
         ("Notes", notes(results)),
         *heap_sections(results, cells, real_names),
         *lock_sections(results, cells, real_names),
+        *trace_sections(results, cells, real_names),
         ("Failed runs", failures(results)),
         ("Method", method(results)),
     ]

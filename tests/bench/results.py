@@ -34,6 +34,9 @@ class Results:
         """Those that were part of any of the sets, in the order of the session."""
         return list(dict.fromkeys(run.workload for run in self.runs if run.set_name in set_names))
 
+    def was_run(self, workload, set_name, variant):
+        return (workload, set_name, variant) in self._by_key
+
     def good(self, workload, set_name, variant):
         """Round number -> run, without those that failed."""
         rounds = self._by_key.get((workload, set_name, variant), {})
@@ -71,6 +74,11 @@ class Results:
         """Time over the baseline's time in the same round."""
         return self._spread(workload, set_name, variant, baseline,
                             lambda run, base: run.value / base.value)
+
+    def more(self, workload, set_name, variant, baseline):
+        """Beyond the baseline's value in the same round."""
+        return self._spread(workload, set_name, variant, baseline,
+                            lambda run, base: run.value - base.value)
 
     def cpu_ratio(self, workload, set_name, variant, baseline):
         return self._spread(workload, set_name, variant, baseline,

@@ -19,9 +19,10 @@ import suite as suite_module
 from results import Results
 
 SETS = suite_module.SETS
-FULL_ROUNDS = (suite_module.LIGHT, suite_module.LOCKS)
+FULL_ROUNDS = (suite_module.LIGHT, suite_module.LOCKS, *suite_module.TRACES)
 REPORTS = (("benchmarks.md", set(suite_module.HEAP_SETS) & set(SETS)),
-           ("benchmarks-locks.md", {suite_module.LOCKS}))
+           ("benchmarks-locks.md", {suite_module.LOCKS}),
+           ("benchmarks-trace.md", set(suite_module.TRACES)))
 
 
 def parse_arguments():
@@ -38,7 +39,8 @@ def parse_arguments():
                         "a third")
     parser.add_argument("--out", metavar="FILE", help="where the report goes; default "
                         "docs/benchmarks.md for all sets of the heap, docs/benchmarks-locks.md "
-                        "for the set locks, nowhere for any other session")
+                        "for the set locks, docs/benchmarks-trace.md for those of the trace, "
+                        "nowhere for any other session")
     parser.add_argument("--raw", metavar="FILE", help="also write every single run, as JSON lines")
     parser.add_argument("--from", metavar="FILE", dest="from_raw", action="append",
                         help="measure nothing: report again what --raw wrote; may be repeated, for "
@@ -147,8 +149,8 @@ def smoke(options, suite):
                 if variant.set_name in suite_module.SMOKES]
     for workload in chosen_workloads(options):
         start_s = time.monotonic()
-        runs = [session.run_once(suite, workload, variant, 0) for variant in variants
-                if variant.set_name in workload.sets]
+        runs = [session.run_once(suite, workload, variant, 0) for set_name in workload.sets
+                for variant in session.members_of(set_name, variants, workload)]
         bad = [run for run in runs if run.failure]
         failed += len(bad)
         print(f"{workload.name:24} {'FAILED' if bad else 'ok':6} "
@@ -168,8 +170,8 @@ def write_report(path, runs, machine, rounds):
 
 
 def write_reports(options, runs, machine, rounds):
-    """One file if it was named; else one for the heap and one for the locks, if all of it was
-    measured."""
+    """One file if it was named; else one for the heap, one for the locks and one for traces, if
+    all of it was measured."""
     if options.out or options.quick or options.only or options.from_raw:
         write_report(options.out, runs, machine, rounds)
         return
@@ -200,7 +202,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that scratch folders are deleted
     data = tempfile.mkdtemp(prefix="mprof-bench-data-")
     try:
-        suite = suite_module.Suite(options.programs, data, 4 if options.quick else 1)
+        suite = suite_module.Suite(options.programs, data, options.lib, 4 if options.quick else 1)
         if options.smoke:
             return smoke(options, suite)
         runs, machine, rounds = measure(options, suite)

@@ -183,6 +183,8 @@ def run_in(suite, scratch, workload, variant):
         result = run_redis(suite, scratch, settings, prefix, int(command[1]), command[2:])
     else:
         result = run_command(suite, scratch, settings, [*prefix, *command], workload.unit == "ns")
+    if hasattr(workload, "value"):
+        result["value"] = workload.value(suite, result)
     # A profiler that quietly did nothing would look very fast.
     if variant.leaves and not glob.glob(os.path.join(scratch, variant.leaves)):
         raise Failed(f"left no {variant.leaves}")
@@ -209,12 +211,16 @@ def order_of(variants, round_number):
     return rotated[::-1] if round_number % 2 else rotated
 
 
+def members_of(set_name, variants, workload):
+    return [variant for variant in variants if variant.set_name == set_name
+            and (not workload.takes or variant.name in workload.takes)]
+
+
 def warm_up(suite, workload, variants, set_names):
     """Not counted: files get into the page cache, git's repository into its repacked state, and
     programs that are built first into the data folder."""
     for set_name in set_names:
-        first = next(v for v in variants if v.set_name == set_name)
-        run_once(suite, workload, first, 0)
+        run_once(suite, workload, members_of(set_name, variants, workload)[0], 0)
 
 
 def run_session(suite, workloads, variants, rounds_of, on_run):
@@ -226,7 +232,7 @@ def run_session(suite, workloads, variants, rounds_of, on_run):
         failures = {}
         for round_number in range(max(mine.values(), default=0)):
             for set_name, rounds in mine.items():
-                members = [v for v in variants if v.set_name == set_name]
+                members = members_of(set_name, variants, workload)
                 if round_number >= rounds:
                     continue
                 for variant in order_of(members, round_number):

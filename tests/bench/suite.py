@@ -3,26 +3,33 @@
 
 import dataclasses
 import glob
+import json
 import os
 import shutil
 import subprocess
 import sys
+
+import trace_peers
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 # A set is interleaved as a whole and its members are only compared with each other. Slow profilers
 # get sets of their own with less work to do, and a baseline run with exactly that work.
 LIGHT, OWN, SLOW, SLOWEST, LOCKS = "light", "own", "slow", "slowest", "locks"
-SETS = (LIGHT, OWN, SLOW, SLOWEST, LOCKS)
+# Recording a trace, by mprof and by its peers, and what becomes of one afterwards.
+TRACE, TRACERS, TRACE_FILES = "trace", "tracers", "trace-files"
+TRACES = (TRACE, TRACERS, TRACE_FILES)
+SETS = (LIGHT, OWN, SLOW, SLOWEST, LOCKS, *TRACES)
 DIVISOR = {LIGHT: 1, OWN: 4, SLOW: 20, SLOWEST: 200}
 
 # What --smoke runs instead.
-SMOKE, SMOKE_LOCKS = "smoke", "smoke-locks"
-SMOKES = (SMOKE, SMOKE_LOCKS)
+SMOKE, SMOKE_LOCKS, SMOKE_TRACE = "smoke", "smoke-locks", "smoke-trace"
+SMOKES = (SMOKE, SMOKE_LOCKS, SMOKE_TRACE)
 
 # A workload stresses the heap or the locks, and is part of the sets that speak of these.
 HEAP_SETS = (LIGHT, OWN, SLOW, SLOWEST, SMOKE)
 LOCK_SETS = (LOCKS, SMOKE_LOCKS)
+TRACE_SETS = (TRACE, SMOKE_TRACE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +73,14 @@ def lock_variants(set_name, library, passthrough):
     ]
 
 
+def trace_variants(set_name, library):
+    return [
+        Variant("none", set_name, "none"),
+        mprof("off", set_name, library),
+        mprof("trace", set_name, library, "MPROF_TRACE=1", leaves="*.trace"),
+    ]
+
+
 def all_variants(library, programs):
     passthrough = os.path.join(programs, "passthrough.so")
     passthrough_locks = os.path.join(programs, "passthrough_locks.so")
@@ -98,6 +113,18 @@ def all_variants(library, programs):
         *lock_variants(LOCKS, library, passthrough_locks),
         Variant("again", LOCKS, "none"),
         *lock_variants(SMOKE_LOCKS, library, passthrough_locks),
+        *trace_variants(TRACE, library),
+        Variant("again", TRACE, "none"),
+        *trace_variants(SMOKE_TRACE, library),
+        Variant("none", TRACERS, "none"),
+        mprof("mprof", TRACERS, library, "MPROF_TRACE=1", leaves="*.trace"),
+        Variant("perf trace", TRACERS, "none", prefix=trace_peers.UNDER_PERF,
+                missing=trace_peers.missing("perf"), leaves="perf.txt"),
+        Variant("lttng-ust", TRACERS, "none", prefix=trace_peers.UNDER_LTTNG,
+                missing=trace_peers.missing("lttng"), leaves="lttng/ust"),
+        Variant("uftrace", TRACERS, "none", prefix=trace_peers.UNDER_UFTRACE,
+                missing=trace_peers.missing("uftrace"), leaves="uftrace/*.dat"),
+        Variant("mprof", TRACE_FILES, "mprof"),
     ]
 
 
@@ -112,6 +139,7 @@ class Micro:
     threads: int = 1
     sets: tuple = HEAP_SETS
     rounds_factor: int = 1  # more rounds where equal runs differ much
+    takes = ()
     unit = "ns"
 
     def command(self, suite, set_name):
@@ -135,6 +163,7 @@ class Real:
     sizes: dict
     make_command: object
     environment: tuple = ()
+    takes: tuple = ()  # variants; none named: all
     rounds_factor = 1
     unit = "s"
 
@@ -154,14 +183,68 @@ class Real:
         return list(self.environment)
 
 
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """One event of a tracer, by its own program where that must be built for it."""
+
+    name: str
+    test: str  # of trace_micro
+    takes: tuple
+    make_command: object = None
+    operations: int = 400000
+    sets = (TRACERS,)
+    rounds_factor = 1
+    unit = "ns"
+
+    def command(self, suite, set_name):
+        operations = self.operations // suite.shrink
+        if self.make_command:
+            return self.make_command(suite, set_name, operations)
+        return [os.path.join(suite.programs, "trace_micro"), "--test", self.test,
+                "--ops", str(operations)]
+
+    def settings(self, suite):
+        return [f"WORKLOAD_CPU={suite.cores[-1]}"]
+
+
+class TraceFile:
+    """Makes of a trace what is read of it; the result is nanoseconds, or bytes, for each record."""
+
+    sets = (TRACE_FILES,)
+    rounds_factor = 1
+    takes = ()
+    unit = "of a record"
+
+    def __init__(self, name, *arguments):
+        self.name = name
+        self.arguments = arguments  # of `mprof trace`; none: only look at its size
+
+    def command(self, suite, _set_name):
+        dump = traced_dump(suite)
+        if not self.arguments:
+            return ["true"]
+        return [suite.mprof, "trace", dump, *self.arguments, os.path.join(suite.data, "converted")]
+
+    def settings(self, _suite):
+        return []
+
+    def value(self, suite, result):
+        if not self.arguments:
+            return os.path.getsize(f"{traced_dump(suite)}.trace") / suite.records
+        return result["wall_s"] * 1e9 / suite.records
+
+
 @dataclasses.dataclass
 class Suite:
     programs: str  # folder of the built programs
     data: str  # folder for inputs, made once
+    library: str  # the libmprof.so that is measured; mprof lies beside it
     shrink: int = 1  # --quick: that many times less work
+    records: int = 0  # of traced_dump()
 
     def __post_init__(self):
         self.cores = sorted(os.sched_getaffinity(0))
+        self.mprof = os.path.join(os.path.dirname(self.library), "..", "dumper", "mprof")
 
 
 def sizes(light, own, slow, slowest, smoke):
@@ -289,6 +372,21 @@ def git_repack_command(suite, set_name, commits):
     return [*git, "repack", "-adfq"]
 
 
+# A trace of a program that does a little of everything; some records of it are several events.
+def traced_dump(suite):
+    path = os.path.join(suite.data, "traced.mprof")
+    if not os.path.exists(path):
+        rounds = 400000 // suite.shrink
+        command = [suite.mprof, "run", "-p", "heap", "--trace", "--out", path, "--",
+                   os.path.join(suite.programs, "trace_micro"), "--test", "mix", "--ops", str(rounds)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                       env={**os.environ, "MPROF_LIB": suite.library})
+        info = subprocess.run([suite.mprof, "info", "--json", path], check=True,
+                              capture_output=True)
+        suite.records = json.loads(info.stdout)["trace"]["records"]
+    return path
+
+
 GIT_ENVIRONMENT = (("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_PAGER", "cat"), ("HOME", "/nonexistent"))
 GIT_SETTINGS = tuple(f"{name}={value}" for name, value in GIT_ENVIRONMENT)
 REDIS_TESTS = "set,get,incr,lpush,lrange_100,hset,sadd,zadd"
@@ -312,6 +410,35 @@ def deep(depth, frame_pointers, size_bytes, operations):
     label = f"depth-{depth}-{'fp' if frame_pointers else 'nofp'}-{size_bytes}"
     program = "deep_stack_fp" if frame_pointers else "deep_stack_nofp"
     return Micro(label, program, ("--depth", str(depth), "--size", str(size_bytes)), operations)
+
+
+def trace_micro(name, test, depth=1, operations=400000):
+    return Micro(name, "trace_micro", ("--test", test, "--depth", str(depth)), operations,
+                 sets=TRACE_SETS)
+
+
+def trace_workloads():
+    return [
+        trace_micro("record", "plain"),
+        trace_micro("record-stack-1", "region"),
+        trace_micro("record-stack-30", "region", 30),
+        trace_micro("record-stack-100", "region", 100),
+        trace_micro("log-30", "log", 30),
+        trace_micro("system-call-1", "call"),
+        trace_micro("system-call-30", "call", 30),
+        Real("redis-server-traced", "redis-server", {TRACE: 200000, SMOKE_TRACE: 200},
+             redis_command),
+        Compared("user-event", "plain", ("none", "mprof")),
+        Compared("lttng-event", "", ("none", "lttng-ust"), trace_peers.lttng_command),
+        Compared("function", "function", ("none", "uftrace"), trace_peers.uftrace_command),
+        Compared("call", "call", ("none", "mprof", "perf trace")),
+        Real("redis-server-peers", "redis-server", {TRACERS: 100000}, redis_command,
+             takes=("none", "mprof", "perf trace")),
+        TraceFile("bytes"),
+        TraceFile("to-go", "--format", "go", "-o"),
+        TraceFile("to-perfetto", "--format", "perfetto", "-o"),
+        TraceFile("to-json-summary", "--format", "json-summary", "-o"),
+    ]
 
 
 EVERY_CORE = 1024  # or as many as there are
@@ -359,7 +486,7 @@ def lock_workloads():
 
 
 def all_workloads():
-    return [*heap_workloads(), *lock_workloads()]
+    return [*heap_workloads(), *lock_workloads(), *trace_workloads()]
 
 
 def heap_workloads():

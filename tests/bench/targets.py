@@ -11,6 +11,9 @@ SAMPLED_OFTEN = 2.0  # one block in 32 sampled, over no library
 FASTER_THAN_HEAPTRACK = 5
 PER_LOCK = 1.10  # a lock that is free, over the pass-through interposer
 CONTENDED = 1.05  # a lock or a turn that is waited for, over no library
+RECORD_NS = 60  # of a trace, beyond what the call costs without the library
+RECORD_STACK_NS = 300  # with a stack of 30 frames
+TRACED_THROUGHPUT = 0.90  # of a program with the library and without a trace
 
 PER_CALL_WORKLOADS = ("pair-1", "pair-8", "fixed-1", "fixed-8", "logmix-1", "logmix-8",
                       "larson-64")
@@ -127,9 +130,43 @@ def lock_verdicts(results):
             for name in names if name in members]
 
 
+def cost_of_record(results, workload, limit_ns, what):
+    target = f"{what}: at most {limit_ns} ns"
+    cost = results.more(workload, "trace", "trace", "none")
+    if cost is None:
+        return missing(target, workload, results, ("trace", "trace"), ("trace", "none"))
+    by = f"{abs(cost.median - limit_ns):.0f} ns"
+    reached = cost.median <= limit_ns
+    return Verdict(target, workload, f"{spread_text(cost, 1)} ns", reached,
+                   f"{by} {'inside' if reached else 'outside'}")
+
+
+def traced_throughput(results, workload):
+    target = f"throughput with a trace at least {TRACED_THROUGHPUT:.2f} of that without"
+    slower = results.ratio(workload, "trace", "trace", "off")
+    if slower is None:
+        return missing(target, workload, results, ("trace", "trace"), ("trace", "off"))
+    reached = 1 / slower.median >= TRACED_THROUGHPUT
+    by = f"{abs(1 / slower.median - TRACED_THROUGHPUT) * 100:.1f} points"
+    measured = f"{1 / slower.median:.3f} ({1 / slower.high:.3f}..{1 / slower.low:.3f})"
+    return Verdict(target, workload, measured, reached,
+                   f"{by} {'inside' if reached else 'outside'}")
+
+
+def trace_verdicts(results):
+    names = results.workloads("trace")
+    judges = {
+        "record": lambda name: cost_of_record(results, name, RECORD_NS, "a record"),
+        "record-stack-30": lambda name: cost_of_record(results, name, RECORD_STACK_NS,
+                                                       "a record with a stack of 30 frames"),
+        "redis-server-traced": lambda name: traced_throughput(results, name),
+    }
+    return [judges[name](name) for name in names if name in judges]
+
+
 def verdicts(results, real_names):
     """One verdict for each target and workload that was part of the session."""
-    return heap_verdicts(results, real_names) + lock_verdicts(results)
+    return heap_verdicts(results, real_names) + lock_verdicts(results) + trace_verdicts(results)
 
 
 def heap_verdicts(results, real_names):
