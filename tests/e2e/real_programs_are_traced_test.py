@@ -122,7 +122,7 @@ class Compiler(Real):
         # What it does is to wait for those that it started.
         self.check_trace(driver, [("GoSysCall", "wait"), ("GoSysCall", "unlink")], [])
         events = self.check_trace(dumps["cc1plus"], [("GoSysCall", "read")], ["main"])
-        self.assertGreater(max(e.values[0] for e in events.named("HeapAlloc")), 50e6)
+        self.assertGreater(max(e.values[0] for e in events.named("HeapAlloc")), 5e6)
         self.assertGreater(len(events.named("MarkAssistStart")), 10)
 
 
