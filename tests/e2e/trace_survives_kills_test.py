@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A target that is killed at any instant, a drainer that dies: the trace opens, as far as it goes.
+"""A target that is killed at any instant, a trace that is larger than it may be: what there is opens.
 
 MPROF_KILLS=N makes it another number of kills.
 """
 
 import os
 import random
-import re
-import signal
 import subprocess
 import time
 
@@ -56,58 +54,34 @@ class Killed(traced.Traced):
         self.assertGreater(opened, KILLS * 0.7)
 
 
-class Drainer(traced.Traced):
-    SECONDS = 3
+class Bounded(traced.Traced):
+    """MPROF_TRACE_MAX, of a trace several times as large, through to Go's form."""
 
-    def drain(self, dump):
-        process = subprocess.Popen(
-            [harness.MPROF, "drain", dump],
-            env=harness.clean_environment(), cwd=self.dir,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        self.addCleanup(self._end, process)
-        return process
+    ROUNDS = 400000
 
-    def disturb(self, target, dump):
-        """Kills and stops drainers at random until the time is over."""
-        chance, drains, end = random.Random(7), 0, time.monotonic() + self.SECONDS
-        while time.monotonic() < end:
-            drainer = self.drain(dump)
-            drains += 1
-            time.sleep(chance.uniform(0.01, 0.25))
-            if chance.random() < 0.4:
-                drainer.send_signal(signal.SIGSTOP)
-                time.sleep(chance.uniform(0.05, 0.3))
-            drainer.kill()
-            drainer.wait()
-        return drains
-
-    def test_drainers_die(self):
-        """Each record is there once, or counted as lost."""
-        # 0: the library starts none of its own.
-        env = {**traced.TRACE, "MPROF_DRAIN": "0"}
-        target = self.start_under(harness.target("trace_events"), 1, 0, rate=None, env=env)
-        dump = self.wait_for(self.dumps, "the dump appears")[0]
-        drains = self.disturb(target, dump)
-        target.kill()
-        target.wait()
-        self.assertGreater(drains, 5)
-        self.mprof_ok("drain", dump)
-        run = self.mprof_ok("trace", dump, "-o", self.dir / "go.trace", "--symbols", "names")
-        self.assertNotRegex(run.stderr, "gap|damage|missing|no whole frame")
-        lost = int(re.search(r"; (nothing|\d+) (?:was|were) lost", run.stdout)[1].replace("nothing", "0"))
-        print(f"{drains} drainers: {run.stdout.strip()}")
-        rounds = [int(e.text) for e in self.logs(self.accepted_events(self.dir / "go.trace"))]
-        self.assertGreater(len(rounds), 500)
-        steps = {after - before for before, after in zip(rounds, rounds[1:])}
-        self.assertTrue(min(steps) > 0, "none comes twice")
-        if lost == 0:
-            self.assertEqual(steps, {16})
-
-    @staticmethod
-    def logs(events):
+    def rounds_kept(self, limit):
+        """The numbers of the rounds that have a log, and what the conversion complains of."""
+        run = self.run_traced(
+            harness.target("trace_events"), 1, self.ROUNDS, options=["-p", "heap", "--trace-max", limit]
+        )
+        self.assertEqual(run.returncode, 0, run)
+        trace = self.dir / "go.trace"
+        run = self.mprof_ok("trace", self.only_dump(), "-o", trace, "--symbols", "names")
+        self.assertLess(self.only_dump().with_suffix(".mprof.trace").stat().st_blocks * 512, 2 << 20)
+        events = self.accepted_events(trace)
         logs = [e for e in events.named("UserLog") if events.strings[e.values[1]] == "round"]
-        return sorted(logs, key=lambda event: event.ns)
+        return sorted(int(e.text) for e in logs), run.stderr
+
+    def test_the_newest_is_kept(self):
+        rounds, said = self.rounds_kept("1M")
+        self.assertGreater(rounds[0], 16)
+        self.assertEqual(rounds[-1], self.ROUNDS - 16)
+        self.assertIn("given up to save space", said)
+
+    def test_it_ends_when_it_is_full(self):
+        rounds, _ = self.rounds_kept("1M,stop")
+        self.assertEqual(rounds[0], 0)
+        self.assertLess(rounds[-1], self.ROUNDS - 16)
 
 
 if __name__ == "__main__":
