@@ -122,12 +122,12 @@ void PerfettoSink::note(const Step& step) {
     }
     case StepKind::kRegionEnd: return end_slice(step.thread, Lane::kRegions, step.ns);
     case StepKind::kLog: return note_log(step);
-    case StepKind::kLost:
-      instant(step.thread, Lane::kLosses, step.ns)
-          .category("lost")
-          .name("records lost")
-          .note("count", step.value);
+    case StepKind::kLost: {
+      Event event = instant(step.thread, Lane::kLosses, step.ns);
+      event.category("lost").name("records lost");
+      if (step.value != 0) event.note("count", step.value);
       return;
+    }
     case StepKind::kStart:
     case StepKind::kStop: return note_recording(step);
     default: return;

@@ -52,10 +52,12 @@ std::vector<std::string> notes_of(const TraceSummary& summary) {
       [](const auto& entry) { return entry.second.spent.in(Phase::kUnrecorded).count != 0; });
   if (was_off)
     notes.emplace_back("not recorded: recording was off, and nobody knows what the thread did");
-  if (summary.lost_records != 0)
-    notes.push_back(
-        fmt::format("lost: {}; what they told is missing, and times near them are wrong",
-                    counted(summary.lost_records, "record", "records")));
+  if (summary.lost_records != 0 || summary.gaps != 0)
+    notes.push_back(fmt::format(
+        "lost: {}{}; what they told is missing, and times near them are wrong",
+        counted(summary.lost_records, "record", "records"),
+        summary.gaps == 0 ? ""
+                          : " and an unknown number in " + counted(summary.gaps, "gap", "gaps")));
   return notes;
 }
 
@@ -370,7 +372,8 @@ std::string summary_json(const TraceSummary& summary, const Dump& dump, TraceNam
                     {"heap", heap_json(summary)},
                     {"cpu_samples", summary.cpu_samples},
                     {"logs", summary.logs},
-                    {"lost_records", summary.lost_records}};
+                    {"lost_records", summary.lost_records},
+                    {"gaps", summary.gaps}};
   return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

@@ -138,6 +138,7 @@ void SummarySink::note(const Step& step) {
     case StepKind::kLog: ++summary_.logs; return;
     case StepKind::kLost:
       summary_.lost_records += step.value;
+      summary_.gaps += step.value == 0 ? 1 : 0;
       if (step.thread != 0) summary_.threads[step.thread].lost_records += step.value;
       return;
     case StepKind::kStart: ++summary_.sessions; return;

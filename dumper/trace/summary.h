@@ -91,6 +91,7 @@ struct TraceSummary {
   uint64_t cpu_samples = 0;
   uint64_t logs = 0;
   uint64_t lost_records = 0;
+  uint64_t gaps = 0;  // where nobody knows how many were lost
 };
 
 // The longest few of many.

@@ -241,6 +241,7 @@ TEST_CASE("summary: the heap's range, its growth, samples and losses are counted
   story.add(StepKind::kCpu, 1);
   story.add(StepKind::kLost, 1).value = 17;
   story.add(StepKind::kLost, 0).value = 1;
+  story.add(StepKind::kLost, 0).value = 0;
   story.add(StepKind::kYield, 1);
   const TraceSummary summary = summary_of(story);
   CHECK(summary.live.lowest == 100);
@@ -252,6 +253,10 @@ TEST_CASE("summary: the heap's range, its growth, samples and losses are counted
   CHECK(summary.threads.at(1).cpu_samples == 1);
   CHECK(summary.threads.at(1).lost_records == 17);
   CHECK(summary.lost_records == 18);
+  CHECK(summary.gaps == 1);
+  TraceDump dump;
+  CHECK(contains(summary_text(summary, dump.dump(), dump.names(), 0, 0),
+                 "lost: 18 records and an unknown number in 1 gap; "));
 }
 
 TEST_CASE("summary: as text it fits the terminal and says what the numbers mean") {
