@@ -5,7 +5,7 @@
 // Fails: nonsense positions are reported as damage, never believed.
 #pragma once
 
-#include <cstring>
+#include <cstdint>
 
 #include "format/profbuf_reader.h"
 #include "format/trace_ring.h"
@@ -25,8 +25,7 @@ class TraceReader {
     const uint64_t wanted = std::min<uint64_t>(written - from, out.size());
     const uint64_t at = from & (count_ - 1);
     const uint64_t before_wrap = std::min(wanted, count_ - at);
-    std::memcpy(out.data(), bytes_ + at, before_wrap);
-    std::memcpy(out.data() + before_wrap, bytes_, wanted - before_wrap);
+    std::copy_n(bytes_, wanted - before_wrap, std::copy_n(bytes_ + at, before_wrap, out.begin()));
     return {from, from + wanted, false};
   }
 

@@ -146,10 +146,7 @@ void GoTraceSink::take(const Step& step) {
     case StepKind::kRegionEnd: return region(step, 1);
     case StepKind::kLog:
       return put_log(proc, step.value, step.text, stack_or_start(step), step.message);
-    case StepKind::kLost:
-      return put_log(
-          0, 0, "lost", 0,
-          fmt::format("{} records of G{} {}", step.value, step.thread, thread(step.thread).title));
+    case StepKind::kLost: return show_loss(step);
     case StepKind::kStart: return put_log(0, 0, "trace", 0, "recording begins");
     case StepKind::kStop: return put_log(0, 0, "trace", 0, "recording ends");
   }
@@ -359,6 +356,12 @@ void GoTraceSink::sample(const Step& step) {
                             ? proc_of_core_[step.core]
                             : kNoProc;
   put(0, kCpuSample, {ticks_, proc, step.thread, stack(step.stack)});
+}
+
+void GoTraceSink::show_loss(const Step& step) {
+  const std::string count = step.value == 0 ? "nobody knows how many" : std::to_string(step.value);
+  put_log(0, 0, "lost", 0,
+          fmt::format("{} records of G{} {}", count, step.thread, thread(step.thread).title));
 }
 
 GoTraceSink::Thread& GoTraceSink::thread(uint32_t number) { return threads_.at(number); }

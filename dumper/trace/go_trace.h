@@ -77,6 +77,7 @@ class GoTraceSink : public StepSink {
   void label(const Step& step);
   void region(const Step& step, uint64_t mode);
   void sample(const Step& step);
+  void show_loss(const Step& step);
 
   [[nodiscard]] Thread& thread(uint32_t number);
   [[nodiscard]] uint32_t proc_of(uint32_t core) const;

@@ -284,11 +284,12 @@ void TraceModel::begin_region(uint32_t thread, const TraceRecord& record) {
     ++counts_.unfit;
     return;
   }
-  t.regions.push_back({record.arguments[0], text(record.arguments[1]), record.stack});
+  t.regions.push_back({record.arguments[0], text(record.arguments[1]), record.stack, false});
   tell_region(thread, t.regions.back());
 }
 
-void TraceModel::tell_region(uint32_t thread, const Region& region) {
+void TraceModel::tell_region(uint32_t thread, Region& region) {
+  region.is_told = true;
   Step begin = step(StepKind::kRegionBegin, thread, region.stack);
   begin.value = region.task;
   begin.text = region.name;
@@ -415,6 +416,9 @@ void TraceModel::place(uint32_t thread, uint32_t core) {
   t.core = core;
   on_core_[core] = thread;
   emit(step(StepKind::kRun, thread));
+  if (std::exchange(t.has_untold, false))
+    for (Region& region : t.regions)
+      if (!region.is_told) tell_region(thread, region);
 }
 
 void TraceModel::begin_core(uint32_t thread, uint32_t core) {
@@ -509,6 +513,7 @@ void TraceModel::close_session() {
   for (const uint32_t thread : std::vector<uint32_t>(on_core_))
     if (thread != kNobody) close_and_yield(thread);
   for (uint32_t thread = 0; thread < threads_.size(); ++thread) {
+    if (std::exchange(threads_[thread].has_untold, false)) threads_[thread].regions.clear();
     if (!has_open(threads_[thread])) continue;
     run(thread, threads_[thread].core);
     close_and_yield(thread);
@@ -528,7 +533,8 @@ void TraceModel::close(uint32_t thread) {
   t.deeper = 0;
 }
 
-// What is open of a thread that does not run cannot be told of: it is left out, with its end.
+// Of a thread that does not run, its regions are told of when it does; what else is open is left
+// out, with its end.
 void TraceModel::begin_window() {
   advance(options_.from_ns);
   is_muted_ = false;
@@ -557,7 +563,8 @@ void TraceModel::tell_all_threads() {
     tell_thread(thread, kNobody, kNoRow);
     if (t.state == State::kRunning) continue;
     t.call_is_open = t.grows = t.trims = false;
-    t.regions.clear();
+    for (Region& region : t.regions) region.is_told = false;
+    t.has_untold = !t.regions.empty();
   }
 }
 
@@ -568,7 +575,7 @@ void TraceModel::tell_run(uint32_t thread) {
 
 void TraceModel::tell_open(uint32_t thread) {
   Thread& t = threads_[thread];
-  for (const Region& region : t.regions) tell_region(thread, region);
+  for (Region& region : t.regions) tell_region(thread, region);
   if (t.call_is_open) tell_call(thread);
   if (t.grows) emit(step(StepKind::kGrowBegin, thread));
   if (t.trims) emit(step(StepKind::kTrimBegin, thread));

@@ -68,6 +68,7 @@ class TraceModel {
     uint64_t task = 0;
     std::string name;
     uint32_t stack = format::kNoRow;
+    bool is_told = false;
   };
   struct Thread {
     uint32_t row = 0;
@@ -76,7 +77,8 @@ class TraceModel {
     bool call_is_open = false;  // a short one
     bool grows = false;
     bool trims = false;
-    uint32_t core = 0;  // where it is, or was last
+    bool has_untold = false;  // regions of before the window
+    uint32_t core = 0;        // where it is, or was last
     uint32_t session = 0;
     uint32_t deeper = 0;      // regions beyond kMostRegions
     uint64_t begin_ns = 0;    // of its kThread
@@ -109,7 +111,7 @@ class TraceModel {
   void begin_task(uint32_t thread, const TraceRecord& record);
   void end_task(uint32_t thread, const TraceRecord& record);
   void begin_region(uint32_t thread, const TraceRecord& record);
-  void tell_region(uint32_t thread, const Region& region);
+  void tell_region(uint32_t thread, Region& region);
   void end_region(uint32_t thread, const TraceRecord& record);
   void close_regions(uint32_t thread, size_t remaining, uint32_t stack);
   void log(uint32_t thread, const TraceRecord& record);

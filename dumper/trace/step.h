@@ -53,7 +53,7 @@ enum class StepKind {
   kRegionBegin,  // value: task or 0, `text`: name; regions of a thread nest
   kRegionEnd,    // the innermost one that is open, with its task and name
   kLog,          // value: task or 0, `text`: category, `message`
-  kLost,         // value: so many records of `thread` were dropped here, or before
+  kLost,         // value: so many records of `thread` were dropped here, or before; 0: who knows
   kStart,        // recording begins (again)
   kStop,         // recording ends
 };

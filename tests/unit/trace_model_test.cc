@@ -396,7 +396,7 @@ TEST_CASE("model: a window begins with everybody where he is, and ends with all 
   options.from_ns = 100;
   options.to_ns = 300;
   const auto told = story(
-      {at(1, 10, 0, TraceKind::kRegionBegin, {0, 1}),
+      {at(1, 10, 0, TraceKind::kRegionBegin, {0, 1}), at(2, 11, 1, TraceKind::kRegionBegin, {0, 2}),
        at(2, 11, 1, TraceKind::kWait, {number(WaitKind::kMutex), kMutex}, 4),
        at(3, 12, 2, TraceKind::kExit, {1}),
        at(4, 13, 2, TraceKind::kCall, {number(format::CallName::kRead)}, 6),
@@ -408,7 +408,8 @@ TEST_CASE("model: a window begins with everybody where he is, and ends with all 
                               "100 call 3 on 2", "100 call block 3 on 2", "100 core begin 1 on 0",
                               "100 run 1 on 0", "100 region begin 1 on 0", "150 region end 1 on 0",
                               "200 wake 2 by 0 on 0", "200 core begin 2 on 1", "200 run 2 on 1",
-                              "300 yield 1 on 0", "300 yield 2 on 1"});
+                              "200 region begin 2 on 1", "300 yield 1 on 0",
+                              "300 region end 2 on 1", "300 yield 2 on 1"});
   CHECK(told.steps[2].is_waiting);
   CHECK(told.steps[2].object == kMutex);
 }
