@@ -21,6 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "preload/mprof.h"
 #include "tests/targets/lock_events.h"
 
 using lock_events::await;
@@ -432,6 +433,45 @@ void play_all() {
   for (const pthread_t player : players) pthread_join(player, nullptr);
 }
 
+// A task with a region in each of two threads, and a line in each.
+
+Times task_times;
+Times region_times;
+
+}  // namespace
+
+SITE work_for_task(uint64_t task) {
+  const int64_t before_ns = now_ns();
+  const mprof_region_t region = mprof_region_begin(task, "a part of it");
+  const int64_t begin_ns = now_ns();
+  nap_ms(kHoldMs);
+  mprof_log(task, "progress", "nearly done");
+  const int64_t end_ns = now_ns();
+  mprof_region_end(region);
+  region_times.least_ns += end_ns - begin_ns;
+  region_times.most_ns += now_ns() - before_ns;
+}
+
+namespace {
+
+void* work_beside(void* task) {
+  work_for_task(*static_cast<uint64_t*>(task));
+  return nullptr;
+}
+
+void play_task() {
+  const int64_t before_ns = now_ns();
+  uint64_t task = mprof_task_begin("a task", 0);
+  const int64_t begin_ns = now_ns();
+  pthread_t helper;
+  check(pthread_create(&helper, nullptr, work_beside, &task) == 0, "pthread_create");
+  pthread_join(helper, nullptr);
+  work_for_task(task);
+  const int64_t end_ns = now_ns();
+  mprof_task_end(task);
+  task_times = {end_ns - begin_ns, now_ns() - before_ns};
+}
+
 // A thread that may run on one core only, where another one computes and has precedence.
 
 std::atomic<int> is_busy;
@@ -539,12 +579,18 @@ void print_cause(const Cause& cause, const Times& sum) {
   printf("]},\n");
 }
 
+void print_times(const char* name, const Times& times) {
+  printf(" \"%s\": {\"least_ns\": %" PRId64 ", \"most_ns\": %" PRId64 "},\n", name, times.least_ns,
+         times.most_ns);
+}
+
 void print_truth() {
   printf("{\"waits\": [\n");
   for (size_t i = 0; i < kCauses.size(); i++) print_cause(kCauses[i], times[i]);
   printf("  null],\n");
-  printf(" \"late\": {\"least_ns\": %" PRId64 ", \"most_ns\": %" PRId64 "},\n", late.least_ns,
-         late.most_ns);
+  print_times("task", task_times);
+  print_times("region", region_times);
+  print_times("late", late);
   printf(" \"yields\": %d, \"threads\": %d, \"grown_bytes\": %zu}\n", kYields, kThreads,
          kGrownBytes);
 }
@@ -562,6 +608,7 @@ int main() {
   make_threads();
   grow_heap();
   play_all();
+  play_task();
   play_late_for_sure();
   print_truth();
   return 0;
