@@ -101,11 +101,16 @@ const char* make_mark() {
 bool is_exact(uint64_t rate) { return rate != 0 && rate < format::kLeastChangedHeapRate; }
 uint32_t live_heads(uint64_t rate) { return is_exact(rate) ? 1u << 20 : 1u << 14; }
 
+// In a forked child that did nothing else before, the dump is still the parent's.
+void end_of_thread(void*) {
+  if (header != nullptr && owns_dump()) thread_ends();
+}
+
 bool init_tables() {
   return stacks_init() && buckets_init() && live_index.init(live_heads(settings.heap_rate)) &&
-         threads_init() && rule_cache_init() && (!settings.mmap || range_table.init()) &&
-         labels_init() && program_labels_init() && counts_init() &&
-         condition_table_init(settings.mutex_fraction != 0);
+         threads_init(end_of_thread) && rule_cache_init() &&
+         (!settings.mmap || range_table.init()) && labels_init() && program_labels_init() &&
+         counts_init() && condition_table_init(settings.mutex_fraction != 0);
 }
 
 // The thread that is there already; its maker is the process's.

@@ -11,7 +11,6 @@
 #include "preload/counts.h"
 #include "preload/cpu_sampler.h"
 #include "preload/dump_file.h"
-#include "preload/lifecycle.h"
 #include "preload/rings.h"
 #include "preload/spin.h"
 #include "preload/sys.h"
@@ -154,21 +153,6 @@ void give_up_block(ThreadBlock* block) {
   if (block->condition_wait.condition.load(std::memory_order_acquire) == nullptr) give_block(block);
 }
 
-// Runs in each pass over a thread's keys in which it has a value: later destructors may allocate
-// again, then the thread registers again and this runs once more.
-void thread_ends(void*) {
-  if (header == nullptr || !owns_dump()) return;
-  if (self.row == 0 || self.process != process_number) return;
-  const Guard guard(Guard::kAtWork);
-  note_name();
-  if (tracing()) trace_exit();
-  format::ThreadRow& row = *tables.threads.at(self.row - 1);
-  row.end_ticks.store(ticks(), std::memory_order_relaxed);
-  cpu_thread_ends(row);
-  ThreadBlock* block = self.block;
-  if (block != nullptr && block->process == process_number) give_up_block(block);
-}
-
 // Rows of threads that never have a sample, for their names and starts; a program that makes
 // threads without end must not fill the disk with them.
 constexpr uint64_t kMostRowsAhead = 1 << 14;
@@ -221,8 +205,22 @@ void set_current_labels(uint32_t set) {
   if (self.row != 0 && self.process == process_number) show_labels(tables.threads.at(self.row - 1));
 }
 
-bool threads_init() {
-  if (!end_key_made) end_key_made = pthread_key_create(&end_key, thread_ends) == 0;
+// Runs in each pass over a thread's keys in which it has a value: later destructors may allocate
+// again, then the thread registers again and this runs once more.
+void thread_ends() {
+  if (self.row == 0 || self.process != process_number) return;
+  const Guard guard(Guard::kAtWork);
+  note_name();
+  if (tracing()) trace_exit();
+  format::ThreadRow& row = *tables.threads.at(self.row - 1);
+  row.end_ticks.store(ticks(), std::memory_order_relaxed);
+  cpu_thread_ends(row);
+  ThreadBlock* block = self.block;
+  if (block != nullptr && block->process == process_number) give_up_block(block);
+}
+
+bool threads_init(void (*at_end)(void*)) {
+  if (!end_key_made) end_key_made = pthread_key_create(&end_key, at_end) == 0;
   return end_key_made;
 }
 

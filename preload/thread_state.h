@@ -163,7 +163,10 @@ void work_on_sample(Work&& work) {
   work(block);
 }
 
-bool threads_init();
+// `at_end` is called at the end of each thread that is registered, and leads to thread_ends() when
+// the dump is this process's.
+bool threads_init(void (*at_end)(void*));
+void thread_ends();
 // Stack bounds of the thread that calls main().
 void note_main_stack();
 

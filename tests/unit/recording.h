@@ -43,8 +43,11 @@ class Recording {
     settings.out = out_.c_str();
     if (!preload::modules_init() || !preload::create_dump(settings) || !preload::stacks_init() ||
         !preload::buckets_init() || !preload::live_index.init(live_heads) ||
-        !preload::threads_init() || !preload::labels_init() || !preload::program_labels_init() ||
-        !preload::counts_init() || !preload::condition_table_init(settings.mutex_fraction != 0))
+        !preload::threads_init([](void*) {
+          if (preload::header != nullptr) preload::thread_ends();
+        }) ||
+        !preload::labels_init() || !preload::program_labels_init() || !preload::counts_init() ||
+        !preload::condition_table_init(settings.mutex_fraction != 0))
       throw std::runtime_error("the recording does not start");
   }
   ~Recording() {
