@@ -2,9 +2,9 @@
 // Waits of known length for each cause that a trace tells apart, and who ended them: trace_truth
 //
 // Prints what it measured itself, as JSON. Each wait is in a function of its own, each release too;
-// nothing else of this program waits in them. A wait that another thread ends is over between the
-// moment at which that thread is about to, and the one at which the waiter is back; one that the
-// kernel ends, when the waiter is back. All causes side by side: nearly all of it is sleep.
+// nothing else of this program waits in them. A wait is over between the moment at which something
+// is about to end it and the one at which the waiter is back: on a quiet machine they are as good
+// as one. All causes side by side: nearly all of it is sleep.
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -209,6 +209,7 @@ struct Round {
   const Cause* cause;
   std::atomic<int> has_come{0};
   int64_t begin_ns = 0;
+  int64_t sleeper_end_ns = 0;  // what it waits for is not over before that
   int64_t back_ns = 0;
 };
 thread_local Round* own_round;
@@ -264,13 +265,15 @@ void meet_and_hold() {
   nap_ms(kHoldMs);
 }
 
-void* sleep_and_end(void*) {
+void* sleep_and_end(void* end_ns) {
   nap_ms(kHoldMs);
+  *static_cast<int64_t*>(end_ns) = now_ns();
   return nullptr;
 }
 void join_a_sleeper() {
   pthread_t sleeper;
-  check(pthread_create(&sleeper, nullptr, sleep_and_end, nullptr) == 0, "pthread_create");
+  check(pthread_create(&sleeper, nullptr, sleep_and_end, &own_round->sleeper_end_ns) == 0,
+        "pthread_create");
   come();
   wait_for_thread(sleeper);
 }
@@ -285,6 +288,7 @@ void epoll_a_pipe() {
 }
 
 void wait_for_a_sleeper() {
+  own_round->sleeper_end_ns = now_ns() + kHoldMs * int64_t{1000000};
   const pid_t child = fork();
   if (child == 0) {
     nap_ms(kHoldMs);
@@ -413,10 +417,12 @@ void play_round(const Cause& cause, Times& sum) {
   await(round.has_come, 1);
   nap_ms(kHoldMs);
   cause.before_end();
-  const int64_t end_ns = now_ns();
+  int64_t end_ns = now_ns();
   if (cause.end != nullptr) cause.end();
   pthread_join(waiter, nullptr);
-  sum.least_ns += (cause.releasers.empty() ? round.back_ns : end_ns) - round.begin_ns;
+  if (cause.end == nullptr) end_ns = round.begin_ns + kHoldMs * int64_t{1000000};
+  if (round.sleeper_end_ns != 0) end_ns = round.sleeper_end_ns;
+  sum.least_ns += end_ns - round.begin_ns;
   sum.most_ns += round.back_ns - round.begin_ns;
 }
 
@@ -560,10 +566,10 @@ void play_late() {
   pthread_join(computing, nullptr);
 }
 
+// On a busy machine there may be no sure one: then only the upper bound says something.
 void play_late_for_sure() {
-  constexpr int kMostTries = 500;
+  constexpr int kMostTries = 20;
   for (int i = 0; i < kMostTries && sure_starts < kRounds; i++) play_late();
-  check(sure_starts == kRounds, "a thread started late");
 }
 
 void print_cause(const Cause& cause, const Times& sum) {
