@@ -3,8 +3,8 @@
 
 import dataclasses
 import glob
-import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -77,7 +77,7 @@ def trace_variants(set_name, library):
     return [
         Variant("none", set_name, "none"),
         mprof("off", set_name, library),
-        mprof("trace", set_name, library, "MPROF_TRACE=1", leaves="*.trace"),
+        mprof("trace", set_name, library, "MPROF_TRACE=1", leaves="*.journal"),
     ]
 
 
@@ -117,7 +117,7 @@ def all_variants(library, programs):
         Variant("again", TRACE, "none"),
         *trace_variants(SMOKE_TRACE, library),
         Variant("none", TRACERS, "none"),
-        mprof("mprof", TRACERS, library, "MPROF_TRACE=1", leaves="*.trace"),
+        mprof("mprof", TRACERS, library, "MPROF_TRACE=1", leaves="*.journal"),
         Variant("perf trace", TRACERS, "none", prefix=trace_peers.UNDER_PERF,
                 missing=trace_peers.missing("perf"), leaves="perf.txt"),
         Variant("lttng-ust", TRACERS, "none", prefix=trace_peers.UNDER_LTTNG,
@@ -381,9 +381,9 @@ def traced_dump(suite):
                    os.path.join(suite.programs, "trace_micro"), "--test", "mix", "--ops", str(rounds)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                        env={**os.environ, "MPROF_LIB": suite.library})
-        info = subprocess.run([suite.mprof, "info", "--json", path], check=True,
-                              capture_output=True)
-        suite.records = json.loads(info.stdout)["trace"]["records"]
+        said = subprocess.run([suite.mprof, "trace", path, "-o", os.path.join(suite.data, "first")],
+                              check=True, capture_output=True, text=True).stdout
+        suite.records = int(re.search(r": (\d+) events of ", said)[1])
     return path
 
 

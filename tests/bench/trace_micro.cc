@@ -8,6 +8,8 @@
 //   function a function that does nothing: for tracers of functions, which see it
 //   mix      a region around a byte through a pipe and, now and then, a line and a task
 //
+// The stack is left and entered anew every few records, as a program that works would.
+//
 // What is timed comes in bursts that a ring has room for, with a pause after each that is not
 // timed, in which the drainer empties it: a record that is dropped would look cheap.
 #include <unistd.h>
@@ -19,6 +21,7 @@ namespace mprof::bench {
 namespace {
 
 constexpr uint64_t kBurst = 4096;
+constexpr uint64_t kRecordsPerDescent = 4;
 constexpr unsigned kPauseUs = 4000;
 
 int channel[2];
@@ -61,16 +64,12 @@ void mix(uint64_t count) {
 }
 
 template <int depth>
-[[gnu::noinline]] uint64_t descend(Burst burst, uint64_t count) {
-  if constexpr (depth <= 1) {
-    const uint64_t start_ns = now_ns();
+[[gnu::noinline]] void descend(Burst burst, uint64_t count) {
+  if constexpr (depth <= 1)
     burst(count);
-    return now_ns() - start_ns;
-  } else {
-    const uint64_t spent_ns = descend<depth - 1>(burst, count);
-    sink = depth;  // work after the call: not a tail call, which would have no frame
-    return spent_ns;
-  }
+  else
+    descend<depth - 1>(burst, count);
+  sink = depth;  // work after the call: not a tail call, which would have no frame
 }
 
 Burst burst_of(std::string_view test) {
@@ -83,14 +82,20 @@ Burst burst_of(std::string_view test) {
   die("unknown --test", test);
 }
 
-uint64_t in_bursts_ns(Burst burst, uint64_t depth, uint64_t bursts) {
-  uint64_t (*const enter)(Burst, uint64_t) =
+uint64_t burst_ns(Burst burst, uint64_t depth) {
+  void (*const enter)(Burst, uint64_t) =
       depth == 1 ? descend<1> : (depth == 30 ? descend<30> : descend<100>);
-  enter(burst, kBurst);  // its stack is known from here on
+  const uint64_t start_ns = now_ns();
+  for (uint64_t i = 0; i < kBurst; i += kRecordsPerDescent) enter(burst, kRecordsPerDescent);
+  return now_ns() - start_ns;
+}
+
+uint64_t in_bursts_ns(Burst burst, uint64_t depth, uint64_t bursts) {
+  burst_ns(burst, depth);  // its stack is known from here on
   uint64_t spent_ns = 0;
   for (uint64_t i = 0; i < bursts; i++) {
     usleep(kPauseUs);
-    spent_ns += enter(burst, kBurst);
+    spent_ns += burst_ns(burst, depth);
   }
   return spent_ns;
 }

@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 
+import go_trace
 import harness
 
 
@@ -33,6 +34,28 @@ class Run(harness.Case):
         self.assertIn(heap.name, run.stderr)
         self.assertLess(len(run.stderr.splitlines()), 30)
         self.go_pprof("-top", heap)
+
+    def test_trace(self):
+        """With --trace or -p trace it is written, too, and named as the profiles are."""
+        for options, profiles in ((["--trace"], True), (["-p", "heap", "--trace"], True), (["-p", "trace"], False)):
+            with self.subTest(options):
+                folder = self.dir / "_".join(options)
+                run = self.run_command(harness.target("thread_starts"), options=[*options, "-o", folder])
+                (trace,) = folder.glob("*.go.trace")
+                self.assertRegex(run.stderr, rf"(?m)^  trace    {trace}: \d+ events of \d+ threads in .*; nothing was lost$")
+                self.assertGreater(len(go_trace.check(trace)), 0)
+                self.assertEqual(bool(list(folder.glob("*.heap.pb.gz"))), profiles)
+
+    def test_no_trace_unless_asked(self):
+        run = self.run_command(harness.target("thread_starts"))
+        self.assertNotIn("trace", run.stderr)
+        self.assertEqual(list(self.dir.glob("*trace")), [])
+
+    def test_the_trace_of_a_killed_command(self):
+        run = self.run_command(harness.target("ends"), "kill", options=["-p", "trace"])
+        self.assertEqual(run.returncode, 128 + signal.SIGKILL, run)
+        (trace,) = self.dir.glob("*.go.trace")
+        go_trace.check(trace)
 
     def test_double_entry(self):
         """Where nothing was dropped, the journal's events add up to the buckets, and info says so."""

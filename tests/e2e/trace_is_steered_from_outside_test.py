@@ -9,6 +9,7 @@ import threading
 import go_trace
 import harness
 import serving
+import steered_program
 import traced
 
 
@@ -105,6 +106,26 @@ class Control(Steered):
         self.program.obey("contend 2")
         self.assertEqual(len(self.contended(self.convert(self.program.pid))), 4)
         self.end()
+
+
+class Asleep(steered_program.Steered, traced.Traced):
+    """tests/targets/steered.c, all of whose threads wait where nobody may signal them."""
+
+    def test_it_begins_when_the_program_wakes(self):
+        self.start("poll", rate=None)
+        self.tell("w")
+        self.assertIsNone(self.change("--trace", "on"))
+        self.assertEqual(self.ctl().split()[-1], "off")
+        self.tell("ww")
+        self.assertEqual(self.ctl().split()[-1], "on")
+        self.assertIsNone(self.change("--trace", "off"))
+        self.tell("w")
+        self.assertEqual(self.ctl().split()[-1], "off")
+        self.finish()
+        events = self.accepted_events(self.convert(self.dump))
+        waits = [w for w in events.waits() if any(f.function == "wait_for_mutex" for f in w.frames)]
+        self.assertEqual(len(waits), 2)
+        self.assertTrue(all(any(f.function == "keep_waiting" for f in w.waker_frames) for w in waits), waits)
 
 
 class Http(Steered):

@@ -6,6 +6,7 @@ MPROF_KILLS=N makes it another number of kills.
 
 import os
 import random
+import shutil
 import subprocess
 import time
 
@@ -38,6 +39,7 @@ class Killed(traced.Traced):
     def test_the_target_is_killed(self):
         opened, trace = 0, self.dir / "killed.trace"
         for number in range(KILLS):
+            shutil.rmtree(self.dir / str(number - 1), ignore_errors=True)
             dump = self.kill_once(number)
             if dump is None:
                 continue

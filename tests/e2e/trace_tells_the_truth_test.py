@@ -44,7 +44,7 @@ class Truth(traced.Traced):
         self.truth, self.trace, self.profiles = Truth.made
 
     def make(self):
-        run = self.run_traced(harness.target("trace_truth"), options=["-p", "trace"])
+        run = self.run_traced(harness.target("trace_truth"), options=["-p", "trace", "--heap-rate", "4096"])
         self.assertEqual(run.returncode, 0, run)
         truth = json.loads(run.stdout)
         truth["waits"].pop()
@@ -98,6 +98,22 @@ class Truth(traced.Traced):
             self.assertNotIn(wait.waker, (0, wait.g), wait)
         else:  # a timer, or data
             self.assertEqual(wait.waker, 0, wait)
+
+    def test_tasks_regions_and_logs(self):
+        (created,), (ended,) = self.trace.named("UserTaskCreate"), self.trace.named("UserTaskEnd")
+        task, parent, name = created.values
+        self.assertEqual((self.trace.strings[name], parent, ended.values), ("a task", 0, [task]))
+        self.assert_about(ended.ns - created.ns, self.truth["task"])
+        regions = self.trace.below("UserRegion", "work_for_task")
+        begins = {event.g: event for event in regions if event.values[1] == 0}
+        ends = {event.g: event for event in self.trace.named("UserRegion") if event.values[1] == 1}
+        self.assertEqual((len(begins), begins.keys()), (2, ends.keys()))
+        for event in begins.values():
+            self.assertEqual((event.values[0], self.trace.strings[event.values[2]]), (task, "a part of it"))
+        self.assert_about(sum(ends[g].ns - begins[g].ns for g in begins), self.truth["region"])
+        logs = self.trace.below("UserLog", "work_for_task")
+        said = [(event.g, event.values[0], self.trace.strings[event.values[1]], event.text) for event in logs]
+        self.assertEqual(sorted(said), sorted((g, task, "progress", "nearly done") for g in begins))
 
     def test_yields(self):
         self.assertEqual(len(self.trace.below("GoSched", "give_way")), self.truth["yields"])
