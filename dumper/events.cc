@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "dumper/ring_copy.h"
 #include "format/profbuf_reader.h"
 #include "format/weights.h"
 
@@ -49,35 +50,16 @@ void read_journal(const Dump& dump, EventParser& parser, StreamHealth& found) {
   }
 }
 
-struct RingCopy {
-  SpanHead head{};
-  std::vector<uint64_t> words;
-};
+using ProfbufCopy = RingCopy<uint64_t>;
 
-// What a ring holds. A drainer at work may give words back to the target while they are copied;
-// those, below the new `released`, are left out: the journal has them by now.
-RingCopy copy_ring(uint32_t row, const ProfbufView& view) {
+ProfbufCopy copy_of(uint32_t row, const ProfbufView& view) {
   const format::ProfbufReader reader(view.head, view.words, view.word_count);
-  RingCopy copy;
-  const uint64_t released = reader.released();
-  copy.words.resize(std::min(reader.written() - released, view.word_count));
-  const auto chunk = reader.copy(released, copy.words);
-  std::atomic_thread_fence(std::memory_order_acquire);
-  const uint64_t given_back = std::min(reader.released() - chunk.begin, chunk.end - chunk.begin);
-  copy.words.resize(chunk.end - chunk.begin);
-  copy.words.erase(copy.words.begin(), copy.words.begin() + static_cast<int64_t>(given_back));
-  copy.head = {row,
-               chunk.damaged ? kSpanDamaged : 0,
-               chunk.begin + given_back,
-               chunk.end,
-               reader.dropped(),
-               view.head->first_drop_ticks.load(std::memory_order_relaxed)};
-  return copy;
+  return copy_ring<uint64_t>(row, reader, *view.head, view.word_count);
 }
 
 // Feeds what lies beyond the journal.
-void feed_ring(const RingCopy& copy, EventParser& parser) {
-  ProfbufSpan span{copy.head, copy.words};
+void feed_ring(const ProfbufCopy& copy, EventParser& parser) {
+  ProfbufSpan span{copy.head, copy.units};
   const uint64_t known = parser.position(copy.head.row).value_or(0) - copy.head.from;
   if (known <= span.words.size()) {
     span.head.from += known;
@@ -92,7 +74,7 @@ template <class Use>
 void for_each_ring(const Dump& dump, const Use& use) {
   const auto rows = static_cast<uint32_t>(dump.rows(format::TableId::kProfbufs));
   for (uint32_t row = 0; row < rows; ++row)
-    if (const auto view = dump.profbuf(row)) use(copy_ring(row, *view));
+    if (const auto view = dump.profbuf(row)) use(copy_of(row, *view));
 }
 
 // The words behind the time, up to the weight.
@@ -254,11 +236,11 @@ StreamHealth read_events(const Dump& dump, const EventSink& sink) {
   EventParser parser(sink, static_cast<uint32_t>(rows));
   StreamHealth found;
   const bool running = dump.life() == Life::kRunning;
-  std::vector<RingCopy> copies;
-  if (running) for_each_ring(dump, [&](RingCopy copy) { copies.push_back(std::move(copy)); });
+  std::vector<ProfbufCopy> copies;
+  if (running) for_each_ring(dump, [&](ProfbufCopy copy) { copies.push_back(std::move(copy)); });
   read_journal(dump, parser, found);
-  for (const RingCopy& copy : copies) feed_ring(copy, parser);
-  if (!running) for_each_ring(dump, [&](const RingCopy& copy) { feed_ring(copy, parser); });
+  for (const ProfbufCopy& copy : copies) feed_ring(copy, parser);
+  if (!running) for_each_ring(dump, [&](const ProfbufCopy& copy) { feed_ring(copy, parser); });
   StreamHealth health = parser.health();
   health.damaged_journal_bytes = found.damaged_journal_bytes;
   health.torn_journal_bytes = found.torn_journal_bytes;

@@ -194,9 +194,9 @@ void DumpTrace::load_rings() {
   rings_are_loaded_ = true;
   horizon_ns_ = UINT64_MAX;
   settled_ns_ = UINT64_MAX;
-  for (RingCopy& copy : copies_) {
-    feed(copy.head, copy.bytes);
-    copy.bytes = {};
+  for (Copy& copy : copies_) {
+    feed(copy.head, copy.units);
+    copy.units = {};
   }
   for (uint32_t row = 0; row < rings_.size(); ++row)
     if (rings_[row] != nullptr) close(row);
@@ -207,7 +207,7 @@ void DumpTrace::close(uint32_t row) {
   ring.drops.unreported = ring.drops.all;
   const auto copy =
       std::lower_bound(copies_.begin(), copies_.end(), row,
-                       [](const RingCopy& c, uint32_t wanted) { return c.head.row < wanted; });
+                       [](const Copy& c, uint32_t wanted) { return c.head.row < wanted; });
   if (copy != copies_.end() && copy->head.row == row) ring.drops.unreported = copy->unreported;
   ring.decoder.close(ring.drops);
   if (!ring.is_waiting) pull(row);
@@ -216,27 +216,12 @@ void DumpTrace::close(uint32_t row) {
 void DumpTrace::copy_rings() {
   const auto rows = static_cast<uint32_t>(dump_.rows(TableId::kTraceRings));
   for (uint32_t row = 0; row < rows; ++row)
-    if (const auto view = dump_.trace_ring(row)) copies_.push_back(copy_ring(row, *view));
+    if (const auto view = dump_.trace_ring(row)) copies_.push_back(copy_of(row, *view));
 }
 
-// A drainer at work may give bytes back to the target while they are copied; those, below the new
-// `released`, are left out: the journal has them by now.
-DumpTrace::RingCopy DumpTrace::copy_ring(uint32_t row, const TraceRingView& view) const {
+DumpTrace::Copy DumpTrace::copy_of(uint32_t row, const TraceRingView& view) {
   const format::TraceReader reader(view.head, view.bytes, view.byte_count);
-  RingCopy copy;
-  const uint64_t released = reader.released();
-  copy.bytes.resize(std::min(reader.written() - released, view.byte_count));
-  const auto chunk = reader.copy(released, copy.bytes);
-  std::atomic_thread_fence(std::memory_order_acquire);
-  const uint64_t given_back = std::min(reader.released() - chunk.begin, chunk.end - chunk.begin);
-  copy.bytes.resize(chunk.end - chunk.begin);
-  copy.bytes.erase(copy.bytes.begin(), copy.bytes.begin() + static_cast<int64_t>(given_back));
-  copy.head = {row,
-               chunk.damaged ? kSpanDamaged : 0,
-               chunk.begin + given_back,
-               chunk.end,
-               reader.dropped(),
-               view.head->first_drop_ticks.load(std::memory_order_relaxed)};
+  Copy copy{copy_ring<uint8_t>(row, reader, *view.head, view.byte_count)};
   const uint64_t reported = __atomic_load_n(&view.head->dropped_reported, __ATOMIC_RELAXED);
   copy.unreported = copy.head.dropped - std::min(copy.head.dropped, reported);
   return copy;

@@ -19,6 +19,7 @@
 
 #include "dumper/dump_reader.h"
 #include "dumper/journal.h"
+#include "dumper/ring_copy.h"
 #include "dumper/timeline.h"
 #include "dumper/trace/decode.h"
 #include "dumper/trace/record.h"
@@ -80,9 +81,7 @@ class DumpTrace : public TraceSource {
     uint64_t fed_last_pass = 0;
     uint64_t settled = 0;  // positions up to here are older than settled_ns_
   };
-  struct RingCopy {
-    SpanHead head{};
-    std::vector<uint8_t> bytes;
+  struct Copy : RingCopy<uint8_t> {
     uint64_t unreported = 0;  // by the writer's own count
   };
   struct Next {
@@ -103,7 +102,7 @@ class DumpTrace : public TraceSource {
   void copy_rings();
   void close(uint32_t row);
   void note(const TraceRecord& record);
-  [[nodiscard]] RingCopy copy_ring(uint32_t row, const TraceRingView& view) const;
+  [[nodiscard]] static Copy copy_of(uint32_t row, const TraceRingView& view);
 
   Dump& dump_;
   Window window_;
@@ -111,7 +110,7 @@ class DumpTrace : public TraceSource {
   TraceTables tables_;
   JournalFile file_;
   std::optional<JournalReader> journal_;
-  std::vector<RingCopy> copies_;
+  std::vector<Copy> copies_;
   std::vector<std::unique_ptr<Ring>> rings_;  // by row; nullptr: nothing known of it
   std::vector<Next> heap_;
   uint64_t horizon_ns_ = 0;  // older records are all there

@@ -36,6 +36,20 @@ class Case(harness.Case):
                         yield self.compile(source_text, compiler, suffix, [*standard, *linking, level])
 
 
+# The end of a program with a function ask().
+ASK_TWICE = """
+int main(void) {
+  ask();
+  if (fork() == 0) {
+    ask();
+    _exit(0);
+  }
+  wait(0);
+  return 0;
+}
+"""
+
+
 class Answers(Case):
     """A program that prints what each function answers, once itself and once in a child."""
 

@@ -1,43 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The drainer is killed, stopped and started again while the program runs: no gap, no duplicate."""
 
-import random
-import signal
-import subprocess
 import time
 
+import drainers
 import harness
 import storm_truth
 
 
-class Drainer(harness.Case):
+class Drainer(drainers.Case):
     SECONDS = 6
-
-    def drain(self, dump, *options):
-        process = subprocess.Popen(
-            [harness.MPROF, "drain", dump, *options],
-            env=harness.clean_environment(), cwd=self.dir,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )
-        self.addCleanup(self._end, process)
-        return process
-
-    def disturb(self, target, dump):
-        """Kills, stops and continues drainers at random until the target has ended."""
-        chance, drains = random.Random(5), 0
-        while target.poll() is None:
-            drainer = self.drain(dump)
-            drains += 1
-            time.sleep(chance.uniform(0.01, 0.25))
-            if chance.random() < 0.4:
-                drainer.send_signal(signal.SIGSTOP)
-                time.sleep(chance.uniform(0.05, 0.4))
-                if chance.random() < 0.5:
-                    drainer.send_signal(signal.SIGCONT)
-                    time.sleep(chance.uniform(0.01, 0.2))
-            drainer.kill()
-            drainer.wait()
-        return drains
 
     def check_events(self, dump, counters):
         """Delivered + dropped = produced, in the words of the program and of the buckets."""
@@ -59,7 +31,7 @@ class Drainer(harness.Case):
         counters = self.dir / "counters"
         target = self.start_under(harness.target("storm"), 8, counters, self.SECONDS)
         dump = self.wait_for(self.dumps, "the dump appears")[0]
-        drains = self.disturb(target, dump)
+        drains = self.disturb(target, dump, seed=5)
         self.assertEqual(target.wait(), 0)
         self.assertGreater(drains, 10)
         self.mprof_ok("drain", dump)

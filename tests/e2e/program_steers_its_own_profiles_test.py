@@ -34,17 +34,7 @@ static void ask(void) {
   printf("%d\\n", errno);
   fflush(stdout);
 }
-
-int main(void) {
-  ask();
-  if (fork() == 0) {
-    ask();
-    _exit(0);
-  }
-  wait(0);
-  return 0;
-}
-"""
+""" + api_program.ASK_TWICE
 # EINVAL 22, EBUSY 16, EEXIST 17, ENOSYS 38
 WITH = "0 0 22 22 0 22 0 22 22 22 0 16 0 0 0 17 22 22 22 22 77\n"
 WITHOUT = "38 " * 20 + "77\n"

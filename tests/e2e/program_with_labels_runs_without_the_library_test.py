@@ -63,17 +63,7 @@ static void ask(void) {
   printf("%d\\n", errno);
   fflush(stdout);
 }
-
-int main(void) {
-  ask();
-  if (fork() == 0) {
-    ask();
-    _exit(0);
-  }
-  wait(0);
-  return 0;
-}
-"""
+""" + api_program.ASK_TWICE
 WITH = "111001 01010 10 1110000 1010210010 77\n"
 WITHOUT = "000000 00010 00 0110000 0000000000 77\n"
 

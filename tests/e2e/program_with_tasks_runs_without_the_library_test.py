@@ -59,17 +59,7 @@ static void ask(void) {
   printf("%d\\n", errno);
   fflush(stdout);
 }
-
-int main(void) {
-  ask();
-  if (fork() == 0) {
-    ask();
-    _exit(0);
-  }
-  wait(0);
-  return 0;
-}
-"""
+""" + api_program.ASK_TWICE
 WRITTEN = "111 11 "
 WITH = f"{WRITTEN}0 0 {errno.EBUSY} 1 {WRITTEN}0 0 0 {WRITTEN}0 1 77\n"
 NOT_WRITTEN = "000 11 "

@@ -1,15 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A trace whose drainer is killed, stopped and started again has everything once, or says what it lost; its file is bounded."""
 
-import random
 import re
 import shutil
-import signal
 import subprocess
 import time
 from pathlib import Path
 
 import api_program
+import drainers
 import harness
 import trace_journal
 
@@ -75,7 +74,7 @@ int main(int count, char** arguments) {
 MIB = 1 << 20
 
 
-class Survival(api_program.Case):
+class Survival(api_program.Case, drainers.Case):
     def start(self, threads, seconds, pause_ns, noise=0, env=None):
         """With a library that finds no drainer beside it: the test has its own."""
         program = self.compile(PROGRAM, "cc", "c", ["-O2", "-std=gnu11"], name="logs")
@@ -90,31 +89,6 @@ class Survival(api_program.Case):
     def finished_dumps(self):
         """Those that have got beyond their creation."""
         return [dump for dump in self.dumps() if dump.read_bytes()[:8].strip(b"\0")]
-
-    def drain(self, dump):
-        process = subprocess.Popen(
-            [harness.MPROF, "drain", dump],
-            env=harness.clean_environment(), cwd=self.dir,
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        )
-        self.addCleanup(self._end, process)
-        return process
-
-    def disturb(self, target, dump):
-        """Kills, stops and continues drainers at random until the target has ended."""
-        chance, drains = random.Random(7), 0
-        while target.poll() is None:
-            drainer = self.drain(dump)
-            drains += 1
-            time.sleep(chance.uniform(0.01, 0.25))
-            if chance.random() < 0.4:
-                drainer.send_signal(signal.SIGSTOP)
-                time.sleep(chance.uniform(0.05, 0.5))
-                if chance.random() < 0.5:
-                    drainer.send_signal(signal.SIGCONT)
-                    time.sleep(chance.uniform(0.01, 0.2))
-            self._end(drainer)
-        return drains
 
     def logs_of(self, records):
         """The numbers of each thread that are there, and what is told to be lost of it."""
@@ -156,7 +130,7 @@ class Survival(api_program.Case):
 
     def test_disturbed(self):
         target, dump = self.start(3, 5, 20_000)
-        drains = self.disturb(target, dump)
+        drains = self.disturb(target, dump, seed=7)
         produced = [int(line) for line in target.stdout]
         self.assertEqual(target.wait(), 0)
         self.assertGreater(drains, 8)
