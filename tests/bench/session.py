@@ -75,7 +75,9 @@ class Launch:
                 open(self.stderr, "wb") as err:
             self.process = subprocess.Popen(
                 [measure, self.result_path, str(TIMEOUT_S), *settings, "--", *command],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=clean_environment())
+                stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                # What is built for uftrace (-pg) writes a file of its own at its end.
+                env={**clean_environment(), "GMON_OUT_PREFIX": os.path.join(scratch, "gmon")})
 
     def wait(self):
         try:
