@@ -1,11 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Measures what mprof costs, beside its peers, and writes docs/benchmarks.md,
-# docs/benchmarks-locks.md and docs/benchmarks-trace.md.
+# docs/benchmarks-locks.md, docs/benchmarks-cpu.md and docs/benchmarks-trace.md.
 #
 #   scripts/bench.sh [--quick] [--only PATTERN] [--sets LIST] [--rounds N] [--out FILE]
 #                    [--raw FILE] [--from FILE] [--lib PATH] [--build DIR] [--list]
 #   scripts/bench.sh --sets locks  only what programs pay whose threads share locks
+#   scripts/bench.sh --sets cpu    only what CPU samples and labels cost
 #   scripts/bench.sh --sets trace,tracers,trace-files  only what an execution trace costs
 #   scripts/bench.sh --smoke       runs every workload shortly, fails only if a run fails
 #

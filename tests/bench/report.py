@@ -374,6 +374,21 @@ def trace_file_table(results, cells):
     return table(header, rows)
 
 
+def cpu_sections(results, cells, real_names):
+    names = [name for name in results.workloads("cpu") if name in real_names]
+    switches = [name for name in results.workloads("cpu") if name not in real_names]
+    header = ["program", "no library, s", "default", "and 100 CPU samples in a second",
+              "these / default"]
+    rows = [[name, cells.value_and_spread(name, "cpu", "none"),
+             *cells.ratios(name, "cpu", "default", "cpu"),
+             cells.ratio(name, "cpu", "cpu", "default", digits=3)] for name in names]
+    costs = table(["operation", "no library, ns", "default, ns more"],
+                  [[name, cells.value_and_spread(name, "cpu", "none"),
+                    cells.more(name, "cpu", "default")] for name in switches])
+    return [("CPU samples: times no library", table(header, rows) if rows else ""),
+            ("Labels: nanoseconds beyond no library", costs if switches else "")]
+
+
 def trace_sections(results, cells, real_names):
     names = results.workloads("trace")
     real = [name for name in names if name in real_names]
@@ -412,6 +427,7 @@ def render(results, machine, rounds, real_names):
         ("Notes", notes(results)),
         *heap_sections(results, cells, real_names),
         *lock_sections(results, cells, real_names),
+        *cpu_sections(results, cells, real_names),
         *trace_sections(results, cells, real_names),
         ("Failed runs", failures(results)),
         ("Method", method(results)),

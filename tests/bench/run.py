@@ -19,9 +19,10 @@ import suite as suite_module
 from results import Results
 
 SETS = suite_module.SETS
-FULL_ROUNDS = (suite_module.LIGHT, suite_module.LOCKS, *suite_module.TRACES)
+FULL_ROUNDS = (suite_module.LIGHT, suite_module.LOCKS, suite_module.CPU, *suite_module.TRACES)
 REPORTS = (("benchmarks.md", set(suite_module.HEAP_SETS) & set(SETS)),
            ("benchmarks-locks.md", {suite_module.LOCKS}),
+           ("benchmarks-cpu.md", {suite_module.CPU}),
            ("benchmarks-trace.md", set(suite_module.TRACES)))
 
 
@@ -39,7 +40,8 @@ def parse_arguments():
                         "a third")
     parser.add_argument("--out", metavar="FILE", help="where the report goes; default "
                         "docs/benchmarks.md for all sets of the heap, docs/benchmarks-locks.md "
-                        "for the set locks, docs/benchmarks-trace.md for those of the trace, "
+                        "for the set locks, docs/benchmarks-cpu.md for the set cpu, "
+                        "docs/benchmarks-trace.md for those of the trace, "
                         "nowhere for any other session")
     parser.add_argument("--raw", metavar="FILE", help="also write every single run, as JSON lines")
     parser.add_argument("--from", metavar="FILE", dest="from_raw", action="append",

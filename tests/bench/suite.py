@@ -16,10 +16,12 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 # A set is interleaved as a whole and its members are only compared with each other. Slow profilers
 # get sets of their own with less work to do, and a baseline run with exactly that work.
 LIGHT, OWN, SLOW, SLOWEST, LOCKS = "light", "own", "slow", "slowest", "locks"
+# CPU samples on top of the default.
+CPU = "cpu"
 # Recording a trace, by mprof and by its peers, and what becomes of one afterwards.
 TRACE, TRACERS, TRACE_FILES = "trace", "tracers", "trace-files"
 TRACES = (TRACE, TRACERS, TRACE_FILES)
-SETS = (LIGHT, OWN, SLOW, SLOWEST, LOCKS, *TRACES)
+SETS = (LIGHT, OWN, SLOW, SLOWEST, LOCKS, CPU, *TRACES)
 DIVISOR = {LIGHT: 1, OWN: 4, SLOW: 20, SLOWEST: 200}
 
 # What --smoke runs instead.
@@ -110,6 +112,9 @@ def all_variants(library, programs):
         Variant("none", SMOKE, "none"),
         mprof("default", SMOKE, library),
         mprof("exact", SMOKE, library, exact),
+        Variant("none", CPU, "none"),
+        mprof("default", CPU, library),
+        mprof("cpu", CPU, library, "MPROF_CPU_HZ=100"),
         *lock_variants(LOCKS, library, passthrough_locks),
         Variant("again", LOCKS, "none"),
         *lock_variants(SMOKE_LOCKS, library, passthrough_locks),
@@ -248,7 +253,7 @@ class Suite:
 
 
 def sizes(light, own, slow, slowest, smoke):
-    return {LIGHT: light, OWN: own, SLOW: slow, SLOWEST: slowest, SMOKE: smoke}
+    return {LIGHT: light, OWN: own, SLOW: slow, SLOWEST: slowest, CPU: light, SMOKE: smoke}
 
 
 def lock_sizes(locks, smoke):
@@ -510,6 +515,8 @@ def heap_workloads():
           for depth, operations in ((30, 20 * million), (100, 8 * million))
           for frame_pointers in (True, False)
           for size in (256, 16384)),
+        Micro("label-switch", "trace_micro", ("--test", "label", "--depth", "1"), 400000,
+              sets=(CPU,)),
         Real("sqlite3", "sqlite3", sizes(120000, 120000, 60000, 15000, 300), sqlite_command),
         Real("redis-server", "redis-server", sizes(100000, 100000, 50000, 8000, 200),
              redis_command),

@@ -11,6 +11,8 @@ SAMPLED_OFTEN = 2.0  # one block in 32 sampled, over no library
 FASTER_THAN_HEAPTRACK = 5
 PER_LOCK = 1.10  # a lock that is free, over the pass-through interposer
 CONTENDED = 1.05  # a lock or a turn that is waited for, over no library
+CPU_SAMPLES = 1.01  # 100 CPU samples in a second, over the default without them
+LABEL_SWITCH_NS = 20  # beyond what the call costs without the library
 RECORD_NS = 60  # of a trace, beyond what the call costs without the library
 RECORD_STACK_NS = 300  # with a stack of 30 frames
 TRACED_THROUGHPUT = 0.90  # of a program with the library and without a trace
@@ -62,10 +64,10 @@ def missing(target, workload, results, *variants):
     return Verdict(target, workload, reason, None, "")
 
 
-def at_most(results, target, workload, baseline, limit, set_name="light"):
-    ratio = results.ratio(workload, set_name, "default", baseline)
+def at_most(results, target, workload, baseline, limit, set_name="light", variant="default"):
+    ratio = results.ratio(workload, set_name, variant, baseline)
     if ratio is None:
-        return missing(target, workload, results, (set_name, "default"), (set_name, baseline))
+        return missing(target, workload, results, (set_name, variant), (set_name, baseline))
     reached = ratio.median <= limit
     by = f"{abs(ratio.median - limit) * 100:.1f} points {'inside' if reached else 'outside'}"
     if ratio.low <= limit < ratio.high:
@@ -130,14 +132,23 @@ def lock_verdicts(results):
             for name in names if name in members]
 
 
-def cost_of_record(results, workload, limit_ns, what):
+def cpu_verdicts(results, real_names):
+    target = f"100 CPU samples in a second: within {CPU_SAMPLES:.2f} of the default without them"
+    names = results.workloads("cpu")
+    switch = [cost(results, name, LABEL_SWITCH_NS, "a label switch", "cpu", "default")
+              for name in names if name == "label-switch"]
+    return switch + [at_most(results, target, name, "default", CPU_SAMPLES, "cpu", "cpu")
+                     for name in names if name in real_names]
+
+
+def cost(results, workload, limit_ns, what, set_name="trace", variant="trace"):
     target = f"{what}: at most {limit_ns} ns"
-    cost = results.more(workload, "trace", "trace", "none")
-    if cost is None:
-        return missing(target, workload, results, ("trace", "trace"), ("trace", "none"))
-    by = f"{abs(cost.median - limit_ns):.0f} ns"
-    reached = cost.median <= limit_ns
-    return Verdict(target, workload, f"{spread_text(cost, 1)} ns", reached,
+    more = results.more(workload, set_name, variant, "none")
+    if more is None:
+        return missing(target, workload, results, (set_name, variant), (set_name, "none"))
+    by = f"{abs(more.median - limit_ns):.0f} ns"
+    reached = more.median <= limit_ns
+    return Verdict(target, workload, f"{spread_text(more, 1)} ns", reached,
                    f"{by} {'inside' if reached else 'outside'}")
 
 
@@ -156,9 +167,9 @@ def traced_throughput(results, workload):
 def trace_verdicts(results):
     names = results.workloads("trace")
     judges = {
-        "record": lambda name: cost_of_record(results, name, RECORD_NS, "a record"),
-        "record-stack-30": lambda name: cost_of_record(results, name, RECORD_STACK_NS,
-                                                       "a record with a stack of 30 frames"),
+        "record": lambda name: cost(results, name, RECORD_NS, "a record"),
+        "record-stack-30": lambda name: cost(results, name, RECORD_STACK_NS,
+                                             "a record with a stack of 30 frames"),
         "redis-server-traced": lambda name: traced_throughput(results, name),
     }
     return [judges[name](name) for name in names if name in judges]
@@ -166,7 +177,8 @@ def trace_verdicts(results):
 
 def verdicts(results, real_names):
     """One verdict for each target and workload that was part of the session."""
-    return heap_verdicts(results, real_names) + lock_verdicts(results) + trace_verdicts(results)
+    return [*heap_verdicts(results, real_names), *lock_verdicts(results), *cpu_verdicts(results, real_names),
+            *trace_verdicts(results)]
 
 
 def heap_verdicts(results, real_names):

@@ -43,6 +43,18 @@ void call(uint64_t count) {
     if (write(channel[1], "", 0) != 0) die("cannot write", "to a pipe");
 }
 
+// What a pool does that goes from one request to another.
+mprof_label_set_t requests[2];
+void label(uint64_t count) {
+  for (; count > 0; count--) mprof_set_labels(requests[count & 1]);
+}
+void make_requests() {
+  mprof_label_set("request", "7");
+  requests[0] = mprof_labels();
+  mprof_label_set("request", "8");
+  requests[1] = mprof_labels();
+}
+
 [[gnu::noinline]] void do_nothing(uint64_t number) { sink = static_cast<int>(number); }
 void function(uint64_t count) {
   for (; count > 0; count--) do_nothing(count);
@@ -77,6 +89,7 @@ Burst burst_of(std::string_view test) {
   if (test == "region") return region;
   if (test == "log") return log;
   if (test == "call") return call;
+  if (test == "label") return label;
   if (test == "function") return function;
   if (test == "mix") return mix;
   die("unknown --test", test);
@@ -112,5 +125,6 @@ int main(int argc, char** argv) {
   if (pipe(channel) != 0) die("no pipe for", "--test call");
   pin_as_asked();
   const uint64_t bursts = options.number("--ops", 400000) / kBurst + 1;
+  make_requests();
   report(bursts * kBurst, in_bursts_ns(burst_of(options.text("--test", "plain")), depth, bursts));
 }
