@@ -34,7 +34,6 @@ class Tbb(ContendedProgram):
         waits = [
             Waits("sum_up", "futex", 10),
             Waits(f"{TBB}::wait_bounded_queue_monitor", "futex", 10),
-            Waits("pass_through_queue", "join"),
         ]
         self.contend([harness.target("tbb_tasks")], waits, [], self.check_profiles)
 

@@ -188,7 +188,7 @@ class AllCauses(Forms):
 class Regions(Forms):
     def test_of_tasks_and_regions(self):
         program = self.compile(PROGRAM, "c++", "cc", ["-std=c++17", "-g", "-O1", "-no-pie"], name="tasks")
-        summary = self.forms_of(program, rate=65536)
+        summary = self.forms_of(program, rate=1)
         self.assert_forms_agree()
         self.assert_rows(summary)
         self.assert_perfetto_shows(summary)
