@@ -189,18 +189,6 @@ int open_new_file(const char* pattern, const char* executable) {
   return -EEXIST;
 }
 
-uint64_t start_time_clock_ticks() {
-  char text[1024];
-  if (read_small_file("/proc/self/stat", text, sizeof text) <= 0) return 0;
-  const char* field = strrchr(text, ')');  // the name may hold spaces and parentheses
-  for (int number = 2; field != nullptr && number < 22; ++number) field = strchr(field + 1, ' ');
-  if (field == nullptr) return 0;
-  uint64_t value = 0;
-  for (++field; *field >= '0' && *field <= '9'; ++field)
-    value = value * 10 + static_cast<uint64_t>(*field - '0');
-  return value;
-}
-
 uint64_t realtime_ns() {
   timespec now;
   clock_gettime(CLOCK_REALTIME, &now);
@@ -213,7 +201,7 @@ void fill_identity(const char* executable) {
     memcpy(random, from_kernel, sizeof random);
   header->pid = static_cast<uint32_t>(sys::getpid());
   header->parent_pid = static_cast<uint32_t>(sys::getppid());
-  header->start_time_clock_ticks = start_time_clock_ticks();
+  header->start_time_clock_ticks = own_stat_field(22);
   header->clock_first = {ticks(), monotonic_ns()};
   header->clock_last = header->clock_first;
   header->realtime_start_ns = realtime_ns();

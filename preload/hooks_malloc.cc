@@ -106,11 +106,8 @@ struct Held {
 uint64_t resident_bytes() {
   char text[128];
   if (read_small_file("/proc/self/statm", text, sizeof text) <= 0) return 0;
-  const char* number = strchr(text, ' ');
-  uint64_t pages = 0;
-  while (number != nullptr && *++number >= '0' && *number <= '9')
-    pages = pages * 10 + static_cast<uint64_t>(*number - '0');
-  return pages * mprof::format::kPageBytes;
+  const char* space = strchr(text, ' ');
+  return space == nullptr ? 0 : leading_number(space + 1) * mprof::format::kPageBytes;
 }
 
 Held held() { return {reinterpret_cast<uintptr_t>(real.sbrk(0)), resident_bytes()}; }

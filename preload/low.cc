@@ -53,4 +53,19 @@ long read_small_file(const char* path, char* out, size_t size) {
   return got;
 }
 
+uint64_t leading_number(const char* text) {
+  uint64_t value = 0;
+  for (; *text >= '0' && *text <= '9'; ++text)
+    value = value * 10 + static_cast<uint64_t>(*text - '0');
+  return value;
+}
+
+uint64_t own_stat_field(int number) {
+  char text[1024];
+  if (read_small_file("/proc/self/stat", text, sizeof text) <= 0) return 0;
+  const char* field = strrchr(text, ')');  // the name may hold spaces and parentheses
+  for (int at = 2; field != nullptr && at < number; ++at) field = strchr(field + 1, ' ');
+  return field == nullptr ? 0 : leading_number(field + 1);
+}
+
 }  // namespace mprof::preload

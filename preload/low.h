@@ -50,6 +50,12 @@ void* map_anonymous(size_t bytes);
 // Reads at most `size - 1` bytes of a file and terminates them; the number read, or -1.
 long read_small_file(const char* path, char* out, size_t size);
 
+// The decimal number that a text begins with; 0 if it begins with none.
+uint64_t leading_number(const char* text);
+
+// Field `number` of /proc/self/stat, from 3 on, as proc(5) counts them; 0 if it cannot be had.
+uint64_t own_stat_field(int number);
+
 constexpr uint64_t mix(uint64_t x) {  // splitmix64's finalizer
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
   x = (x ^ (x >> 27)) * 0x94d049bb133111eb;

@@ -2,8 +2,6 @@
 // The heap in the trace. How much is live is what the heap profile knows, an estimate unless every
 // block is counted. How much the heap has from the system, nobody says without taking an
 // allocator's locks: it is at least what is live, and at least the growth of the program break.
-#include <string.h>
-
 #include "preload/clock.h"
 #include "preload/dump_file.h"
 #include "preload/low.h"
@@ -22,17 +20,8 @@ std::atomic<uintptr_t> break_told;  // as the trace has it
 // libc keeps it: no system call.
 uintptr_t program_break() { return reinterpret_cast<uintptr_t>(real.sbrk(0)); }
 
-// Where the kernel let it begin: field 47 of /proc/self/stat.
-uintptr_t first_break() {
-  char text[1024];
-  if (read_small_file("/proc/self/stat", text, sizeof text) <= 0) return 0;
-  const char* field = strrchr(text, ')');  // the name may hold spaces and parentheses
-  for (int number = 2; field != nullptr && number < 47; ++number) field = strchr(field + 1, ' ');
-  uintptr_t value = 0;
-  while (field != nullptr && *++field >= '0' && *field <= '9')
-    value = value * 10 + static_cast<uintptr_t>(*field - '0');
-  return value;
-}
+// Where the kernel let it begin; 0 if it does not say.
+uintptr_t first_break() { return own_stat_field(47); }
 
 void look_at_break(ThreadBlock* thread, uintptr_t now_at, uint64_t ticks, uint32_t stack) {
   uintptr_t before = break_told.load(std::memory_order_relaxed);
