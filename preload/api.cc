@@ -4,23 +4,20 @@
 // Threads: any. Signals: safe; in a handler that interrupted mprof itself nothing is started or
 // changed, and the answer is that of the moment. Allocates: a forked child's dump, rows of it.
 // Blocks: no.
+#include "preload/api_work.h"
 #include "preload/custom_profiles.h"
 #include "preload/dump_file.h"
 #include "preload/filter.h"
-#include "preload/lifecycle.h"
 #include "preload/low.h"
 #include "preload/profile_text.h"
 #include "preload/program_labels.h"
 #include "preload/sampled_path.h"
-#include "preload/thread_state.h"
 #include "preload/trace.h"
 
 using namespace mprof::preload;  // the functions below are C names, outside any namespace
 using mprof::format::kNoRow;
 
 namespace {
-
-bool may_work() { return self.inside == 0 && ready_to_sample(); }
 
 bool is_text(const char* text) { return text != nullptr && *text != '\0'; }
 

@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "format/config.h"
+#include "preload/api_work.h"
 #include "preload/control.h"
 #include "preload/launch_drain.h"
 #include "preload/low.h"
@@ -16,8 +17,6 @@ using namespace mprof::preload;  // the functions below are C names, outside any
 namespace format = mprof::format;
 
 namespace {
-
-bool may_work() { return self.inside == 0 && ready_to_sample(); }
 
 // Asks as a controller does, and answers at once: the change is in force on return.
 template <class Number>

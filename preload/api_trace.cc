@@ -8,8 +8,7 @@
 // Allocates: a forked child's dump, rows of it. Blocks: no.
 #include <string.h>
 
-#include "preload/dump_file.h"
-#include "preload/lifecycle.h"
+#include "preload/api_work.h"
 #include "preload/low.h"
 #include "preload/program_labels.h"
 #include "preload/trace.h"
@@ -21,7 +20,6 @@ namespace {
 
 constinit std::atomic<uint64_t> last_task{0};
 
-bool may_work() { return self.inside == 0 && ready_to_sample(); }
 bool may_trace() { return tracing() && may_work(); }
 
 bool is_text(const char* text) { return text != nullptr && *text != '\0'; }

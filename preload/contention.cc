@@ -199,12 +199,6 @@ void trace_begin(ThreadBlock* thread, const Wait& wait) {
   });
 }
 
-void write_release(ThreadBlock* thread, WaitKind kind, const void* object, uint64_t now,
-                   uint32_t stack) {
-  trace_write(thread, TraceKind::kRelease, now, stack, static_cast<uint64_t>(kind),
-              reinterpret_cast<uintptr_t>(object));
-}
-
 // Nobody but a trace asks for the stack of a wait that no release is charged for.
 [[gnu::noinline]] void trace_and_show(Wait& wait) {
   work_on_sample([&](ThreadBlock* thread) {
@@ -300,7 +294,8 @@ void end_release(const Release& release, CallSite site) {
   if (!(release.is_charged || release.is_traced) || !may_record()) return;
   work_on_sample([&](ThreadBlock* thread) {
     const uint32_t stack = capture_stack(thread, site);
-    if (release.is_traced) write_release(thread, release.held, release.lock, release.now, stack);
+    if (release.is_traced)
+      trace_write_release(thread, release.now, stack, release.held, release.lock);
     if (!release.is_charged) return;
     const Charge& charge = release.charge;
     const uint32_t labels =

@@ -110,10 +110,15 @@ void trace_event_at(CallSite site, TraceKind kind, uint64_t a, uint64_t b, uint6
   });
 }
 
+void trace_write_release(ThreadBlock* thread, uint64_t ticks, uint32_t stack, format::WaitKind kind,
+                         const void* object) {
+  trace_write(thread, TraceKind::kRelease, ticks, stack, static_cast<uint64_t>(kind),
+              reinterpret_cast<uintptr_t>(object));
+}
+
 void trace_release(CallSite site, uint64_t ticks, format::WaitKind kind, const void* object) {
   write_outside([&](ThreadBlock* thread) {
-    trace_write(thread, TraceKind::kRelease, ticks, capture_stack(thread, site),
-                static_cast<uint64_t>(kind), reinterpret_cast<uintptr_t>(object));
+    trace_write_release(thread, ticks, capture_stack(thread, site), kind, object);
   });
 }
 

@@ -49,6 +49,10 @@ void trace_yield(CallSite site);
 void trace_exit();
 void give_trace_ring(ThreadBlock* thread);
 
+// kRelease, in the same way.
+void trace_write_release(ThreadBlock* thread, uint64_t ticks, uint32_t stack, format::WaitKind kind,
+                         const void* object);
+
 // Turns it on or off; threads that are there are declared with what they wait for. Called by
 // control.cc, by one thread at a time.
 void trace_set(bool on);
