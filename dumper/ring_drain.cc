@@ -19,6 +19,15 @@ constexpr uint64_t kSegments = 16;
 // A trace that is full still gets what its threads do until they have heard of it.
 constexpr uint64_t kTailBytes = 2u << 20;
 
+template <class View>
+format::ProfbufReader profbuf_reader(const View& view) {
+  return {view.head, static_cast<const std::atomic<uint64_t>*>(view.units), view.count};
+}
+template <class View>
+format::TraceReader trace_reader(const View& view) {
+  return {view.head, static_cast<const uint8_t*>(view.units), view.count};
+}
+
 }  // namespace
 
 RingDrain::RingDrain(Dump& dump, JournalKind kind) : dump_(dump), kind_(kind) {
@@ -68,21 +77,23 @@ std::optional<RingDrain::View> RingDrain::view(uint32_t row) const {
 }
 
 void RingDrain::copy(const View& view, const SpanHead& head, std::span<uint64_t> out) const {
-  if (kind_ == JournalKind::kTrace) {
-    const format::TraceReader reader(view.head, static_cast<const uint8_t*>(view.units),
-                                     view.count);
-    (void)reader.copy(head.from, {reinterpret_cast<uint8_t*>(out.data()), head.to - head.from});
-  } else {
-    const format::ProfbufReader reader(
-        view.head, static_cast<const std::atomic<uint64_t>*>(view.units), view.count);
-    (void)reader.copy(head.from, out);
-  }
+  if (kind_ == JournalKind::kTrace)
+    (void)trace_reader(view).copy(head.from,
+                                  {reinterpret_cast<uint8_t*>(out.data()), head.to - head.from});
+  else
+    (void)profbuf_reader(view).copy(head.from, out);
 }
 
 // Of a trace the block stays that is being written, so that a segment can begin with it.
 void RingDrain::release(const View& view, uint64_t position) const {
-  if (kind_ == JournalKind::kTrace) position -= position % kTraceBlockBytes;
-  view.head->released.store(position, std::memory_order_release);  // (B) of profbuf.h
+  if (kind_ == JournalKind::kTrace)
+    trace_reader(view).release(position);
+  else
+    profbuf_reader(view).release(position);
+}
+
+uint64_t RingDrain::most_bytes() const {
+  return kind_ == JournalKind::kTrace ? dump_.header().trace_max_bytes : 0;
 }
 
 // The journal knows better than the ring where to go on: the drainer before may have died after
@@ -115,8 +126,7 @@ void RingDrain::look_at_ring(uint32_t row, const View& view, Look& look) {
 
 RingDrain::Look RingDrain::look() {
   Look look;
-  const bool has_room =
-      !full_ || journal_->kept_bytes() < dump_.header().trace_max_bytes + kTailBytes;
+  const bool has_room = !full_ || journal_->kept_bytes() < most_bytes() + kTailBytes;
   if (!trouble_.empty() || !has_room) return look;
   refresh_if_grown();
   const auto table = kind_ == JournalKind::kTrace ? TableId::kTraceRings : TableId::kProfbufs;
@@ -163,7 +173,7 @@ bool RingDrain::collect(uint32_t& row, FrameBuilder& builder, std::vector<Releas
 
 // The drainer that died may have been amid a segment; nobody knows what it has of each ring.
 void RingDrain::begin_segment_if_due() {
-  const uint64_t most = kind_ == JournalKind::kTrace ? dump_.header().trace_max_bytes : 0;
+  const uint64_t most = most_bytes();
   if (most == 0 || (segment_ != 0 && journal_->segment_bytes() < most / kSegments)) return;
   journal_->begin_segment();
   ++segment_;
@@ -216,7 +226,7 @@ void RingDrain::release(const std::vector<Release>& releases) {
 }
 
 void RingDrain::limit() {
-  const uint64_t most = kind_ == JournalKind::kTrace ? dump_.header().trace_max_bytes : 0;
+  const uint64_t most = most_bytes();
   if (most == 0 || journal_->kept_bytes() <= most) return;
   const bool keeps_newest = dump_.header().trace_stops_when_full == 0 && can_drop_;
   if (!keeps_newest || journal_->keep_newest(most) != 0) full_ = true;

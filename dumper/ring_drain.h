@@ -76,6 +76,8 @@ class RingDrain {
   void release(const View& view, uint64_t position) const;
   void release(const std::vector<Release>& releases);
   void limit();
+  // That the journal may keep; 0: all.
+  [[nodiscard]] uint64_t most_bytes() const;
 
   Dump& dump_;
   JournalKind kind_;
