@@ -3,6 +3,8 @@
 
 from collections import namedtuple
 
+from pprof import varint
+
 HEADER = b"go 1.19 trace\0\0\0"
 
 # Of the types that a trace of this project has: name, whether the stack is the last value.
@@ -42,14 +44,8 @@ class Bytes:
         self.at = 0
 
     def varint(self):
-        value = shift = 0
-        while True:
-            byte = self.data[self.at]
-            self.at += 1
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
+        value, self.at = varint(self.data, self.at)
+        return value
 
     def take(self, count):
         self.at += count

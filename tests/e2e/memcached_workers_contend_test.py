@@ -17,12 +17,6 @@ BLOCK = [Waits("event_base_loop", "mutex")]
 MUTEX = [Waits("event_base_loop", "mutex")]
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def ask(connection, request, lines):
     """Sends while it receives: neither side may stop because the other's buffers are full."""
     sender = threading.Thread(target=connection.sendall, args=(request,))
@@ -67,7 +61,7 @@ class Memcached(ContendedProgram):
 
     def serve(self, environment, is_enough):
         """Loads a server until it is enough, and ends it: what it answered, in one round, and its exit code."""
-        port = free_port()
+        port = harness.free_port()
         server = subprocess.Popen(
             # As root it wants to be told so.
             ["memcached", "-u", "root", "-l", "127.0.0.1", "-p", str(port), "-U", "0", "-t", "4"],

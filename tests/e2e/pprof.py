@@ -8,31 +8,32 @@ Frame = namedtuple("Frame", "function file line address mapping")
 Sample = namedtuple("Sample", "frames values labels")
 
 
+def varint(data, at):
+    """(number that begins there, where it ends)"""
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return value, at
+
+
 def wire_fields(data):
     """(field number, wire type, value) of one message: numbers are int, all else is bytes."""
     at = 0
-
-    def varint():
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = data[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
-
     while at < len(data):
-        key = varint()
+        key, at = varint(data, at)
         kind = key & 7
         if kind == 0:
-            yield key >> 3, kind, varint()
+            value, at = varint(data, at)
+            yield key >> 3, kind, value
         elif kind == 1:
             yield key >> 3, kind, data[at : at + 8]
             at += 8
         elif kind == 2:
-            length = varint()
+            length, at = varint(data, at)
             if at + length > len(data):
                 raise ValueError("truncated message")
             yield key >> 3, kind, data[at : at + length]

@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Programs of the distribution with a trace: same behaviour, and Go's tool shows what they do."""
 
-import socket
-import subprocess
 from pathlib import Path
 
 import compiler_compiles_a_large_file_test as compiler
 import go_trace
 import harness
 import python_threads_contend_test as python
+import redis_program
 import traced
 
 
@@ -34,41 +33,10 @@ class Real(traced.Traced):
         return self.run_under(*args, rate=None, env={**traced.TRACE, **(env or {})}, **options)
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class Redis(Real):
-    def client(self, port, *command):
-        return self.run_plain("redis-cli", "-p", port, *command)
-
-    def serve(self, environment):
-        """Starts a server, uses it, shuts it down: what its client saw, and its exit code."""
-        port = free_port()
-        server = subprocess.Popen(
-            ["redis-server", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", "."]
-            + ["--io-threads", "2", "--io-threads-do-reads", "yes"],
-            cwd=self.dir, env=harness.clean_environment(environment), stdout=subprocess.DEVNULL,
-        )  # fmt: skip
-        self.addCleanup(self._end, server)
-        self.wait_for(lambda: self.client(port, "ping").stdout.strip() == "PONG", "redis-server answers")
-        load = self.run_plain(
-            "redis-benchmark", "-p", port, "-t", "set,get,lpush,lrange_100",
-            "-n", "5000", "-c", "50", "-P", "16", "-r", "10000", "-d", "200", "-q",
-        )  # fmt: skip
-        self.assertEqual(load.returncode, 0, load)
-        self.assertNotIn("ERR", load.stdout + load.stderr)
-        self.client(port, "set", "key", "value" * 1000)
-        seen = [self.client(port, *c).stdout for c in (("get", "key"), ("llen", "mylist"), ("no-such-command",))]
-        self.client(port, "flushall", "async")
-        self.client(port, "shutdown", "nosave")
-        return seen, server.wait(timeout=30)
-
+class Redis(redis_program.Redis, Real):
     def test_redis(self):
-        plain = self.serve({})
-        self.assertEqual(self.serve(self.library_env(None, traced.TRACE)), plain)
+        plain = self.serve_with_io_threads({})
+        self.assertEqual(self.serve_with_io_threads(self.library_env(None, traced.TRACE)), plain)
         events = self.check_trace(
             self.only_dump(),
             [

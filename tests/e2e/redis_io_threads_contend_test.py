@@ -2,69 +2,22 @@
 """redis-server with I/O threads, which it stops and starts by holding their mutexes."""
 
 import re
-import socket
-import subprocess
 
 import harness
+import redis_program
 from contended_program import EVERY_WAIT, ContendedProgram, Waits
 
 BLOCK = [Waits("IOThreadMain", "mutex"), Waits("bioProcessBackgroundJobs", "cond")]
 MUTEX = [Waits("handleClientsWithPendingWritesUsingThreads", "mutex")]
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class RedisIoThreads(ContendedProgram):
-    def client(self, port, *command):
-        return self.run_plain("redis-cli", "-p", port, *command)
-
-    def is_up(self, port):
-        return self.client(port, "ping").stdout.strip() == "PONG"
-
-    def serve(self, environment):
-        """Starts a server, uses it, shuts it down: what its client saw, and its exit code."""
-        port = free_port()
-        server = subprocess.Popen(
-            ["redis-server", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", "."]
-            + ["--io-threads", "2", "--io-threads-do-reads", "yes"],
-            cwd=self.dir,
-            env=harness.clean_environment(environment),
-            stdout=subprocess.DEVNULL,
-        )
-        self.addCleanup(self._end, server)
-        self.wait_for(lambda: self.is_up(port), "redis-server answers")
-        load = self.run_plain(
-            "redis-benchmark", "-p", port, "-t", "set,get,lpush,lrange_100",
-            "-n", "5000", "-c", "50", "-P", "16", "-r", "10000", "-d", "200", "-q",
-        )
-        self.assertEqual(load.returncode, 0, load)
-        self.assertNotIn("ERR", load.stdout + load.stderr)
-        self.client(port, "set", "key", "value" * 1000)
-        seen = [
-            self.client(port, "get", "key").stdout,
-            self.client(port, "llen", "mylist").stdout,
-            self.client(port, "no-such-command").stdout,
-            # Its thread has been waiting for such a job.
-            self.client(port, "flushall", "async").stdout,
-            self.client(port, "dbsize").stdout,
-        ]
-        has_freed = lambda: re.search(r"lazyfreed_objects:[1-9]", self.client(port, "info", "memory").stdout)
-        self.wait_for(has_freed, "the thread has had its job")
-        threaded = self.client(port, "info", "stats").stdout
-        self.assertRegex(threaded, r"io_threaded_writes_processed:[1-9]")
-        self.client(port, "shutdown", "nosave")
-        return seen, server.wait(timeout=30)
-
+class RedisIoThreads(redis_program.Redis, ContendedProgram):
     def test_redis(self):
-        plain = self.serve({})
+        plain = self.serve_with_io_threads({})
         self.in_each_setting(lambda settings: self.check(plain, settings))
 
     def check(self, plain, settings):
-        self.assertEqual(self.serve(self.library_env(self.rate, settings)), plain)
+        self.assertEqual(self.serve_with_io_threads(self.library_env(self.rate, settings)), plain)
         profiles = self.check_contention(self.only_dump(), BLOCK, MUTEX, settings is EVERY_WAIT)
         self.assertIn("aeMain", profiles["mutex"].names())
         # The one of the second thread: the first is the main thread.

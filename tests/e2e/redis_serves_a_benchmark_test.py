@@ -1,29 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """redis-server (jemalloc, threads, shutdown by command) under redis-benchmark."""
 
-import socket
 import subprocess
 
 import harness
+import redis_program
 from real_program import RealProgram
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-class Redis(RealProgram):
-    def client(self, port, *command):
-        return self.run_plain("redis-cli", "-p", port, *command)
-
-    def is_up(self, port):
-        return self.client(port, "ping").stdout.strip() == "PONG"
-
+class Redis(redis_program.Redis, RealProgram):
     def serve(self, start):
         """Starts a server, uses it, shuts it down: what its client saw, and its exit code."""
-        port = free_port()
+        port = harness.free_port()
         server = start("redis-server", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", ".")
         self.wait_for(lambda: self.is_up(port), "redis-server answers")
         load = self.run_plain(

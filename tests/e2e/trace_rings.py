@@ -8,6 +8,8 @@ import subprocess
 from collections import namedtuple
 from pathlib import Path
 
+from pprof import varint
+
 Record = namedtuple("Record", "kind ticks thread core stack arguments text")
 
 BLOCK = 4096
@@ -72,17 +74,6 @@ class Ring:
         for position in range(begin, self.written, BLOCK):
             at = position % len(self.data)
             yield from block_records(self.data[at : at + min(BLOCK, self.written - position)])
-
-
-def varint(data, at):
-    value = shift = 0
-    while True:
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return value, at
 
 
 def unzigzag(code):
