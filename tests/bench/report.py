@@ -312,10 +312,14 @@ def heap_sections(results, cells, real_names):
     ]
 
 
+def split(names, real_names):
+    """(those of this folder, programs)"""
+    return ([name for name in names if name not in real_names],
+            [name for name in names if name in real_names])
+
+
 def lock_sections(results, cells, real_names):
-    names = results.workloads("locks")
-    real = [name for name in names if name in real_names]
-    micro = [name for name in names if name not in real_names]
+    micro, real = split(results.workloads("locks"), real_names)
     return [
         ("Locks: times no library, median and quartiles",
          lock_table(cells, micro) if micro else ""),
@@ -375,8 +379,7 @@ def trace_file_table(results, cells):
 
 
 def cpu_sections(results, cells, real_names):
-    names = [name for name in results.workloads("cpu") if name in real_names]
-    switches = [name for name in results.workloads("cpu") if name not in real_names]
+    switches, names = split(results.workloads("cpu"), real_names)
     header = ["program", "no library, s", "default", "and 100 CPU samples in a second",
               "these / default"]
     rows = [[name, cells.value_and_spread(name, "cpu", "none"),
@@ -390,9 +393,7 @@ def cpu_sections(results, cells, real_names):
 
 
 def trace_sections(results, cells, real_names):
-    names = results.workloads("trace")
-    real = [name for name in names if name in real_names]
-    micro = [name for name in names if name not in real_names]
+    micro, real = split(results.workloads("trace"), real_names)
     return [
         ("Recording: nanoseconds of an operation beyond no library",
          record_table(cells, micro) if micro else ""),
