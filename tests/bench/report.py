@@ -379,17 +379,26 @@ def trace_file_table(results, cells):
 
 
 def cpu_sections(results, cells, real_names):
-    switches, names = split(results.workloads("cpu"), real_names)
+    micro, names = split(results.workloads("cpu"), real_names)
+    asked = [name for name in micro if name.startswith("stacks")]
+    switches = [name for name in micro if name not in asked]
     header = ["program", "no library, s", "default", "and 100 CPU samples in a second",
               "these / default"]
     rows = [[name, cells.value_and_spread(name, "cpu", "none"),
              *cells.ratios(name, "cpu", "default", "cpu"),
              cells.ratio(name, "cpu", "cpu", "default", digits=3)] for name in names]
-    costs = table(["operation", "no library, ns", "default, ns more"],
-                  [[name, cells.value_and_spread(name, "cpu", "none"),
-                    cells.more(name, "cpu", "default")] for name in switches])
     return [("CPU samples: times no library", table(header, rows) if rows else ""),
-            ("Labels: nanoseconds beyond no library", costs if switches else "")]
+            ("Labels: nanoseconds beyond no library", cost_table(cells, "operation", switches)),
+            ("A question for all stacks (`mprof threads`): nanoseconds of processor time of each "
+             "thread that computes, 31 frames deep", cost_table(cells, "threads", asked))]
+
+
+def cost_table(cells, what, names):
+    if not names:
+        return ""
+    return table([what, "no library, ns", "default, ns more"],
+                 [[name, cells.value_and_spread(name, "cpu", "none"),
+                   cells.more(name, "cpu", "default")] for name in names])
 
 
 def trace_sections(results, cells, real_names):

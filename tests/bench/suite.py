@@ -160,6 +160,27 @@ class Micro:
 
 
 @dataclasses.dataclass(frozen=True)
+class Asked:
+    """Threads that compute and are asked for their stacks; nanoseconds of a thread and question."""
+
+    name: str
+    threads: int
+    stacks: str  # as the option of stacks_micro
+    sets = (CPU,)
+    rounds_factor = 1
+    takes = ("none", "default")
+    unit = "ns"
+
+    def command(self, suite, _set_name):
+        return [os.path.join(suite.programs, "stacks_micro"), "--threads", str(self.threads),
+                "--stacks", self.stacks, "--ops", str(max(20 // suite.shrink, 1)),
+                "--mprof", suite.mprof]
+
+    def settings(self, _suite):
+        return []
+
+
+@dataclasses.dataclass(frozen=True)
 class Real:
     """A program of the machine; the result is seconds. `sizes` is the work of each set."""
 
@@ -517,6 +538,9 @@ def heap_workloads():
           for size in (256, 16384)),
         Micro("label-switch", "trace_micro", ("--test", "label", "--depth", "1"), 400000,
               sets=(CPU,)),
+        Asked("stacks-1", 1, "one-by-one"),
+        Asked("stacks-8", 8, "one-by-one"),
+        Asked("stacks-8-at-one-moment", 8, "at-one-moment"),
         Real("sqlite3", "sqlite3", sizes(120000, 120000, 60000, 15000, 300), sqlite_command),
         Real("redis-server", "redis-server", sizes(100000, 100000, 50000, 8000, 200),
              redis_command),
