@@ -41,8 +41,21 @@ struct Mapped {
 Mapped mapped[kTables * kMaxChunks + 1];
 uint32_t mapped_count;
 
-// A disk that stays full must not cost system calls for ever.
+// A disk that stays full must not cost system calls all the time: after so many failures growth is
+// tried once a second, for the disk may have room again.
 constexpr uint64_t kMaxGrowthFailures = 16;
+constexpr uint64_t kGrowthPauseNs = 1000000000;
+std::atomic<uint64_t> growth_failed_ns;
+
+bool is_growth_paused() {
+  return header->mapped_growth_failures.load(std::memory_order_relaxed) >= kMaxGrowthFailures &&
+         monotonic_ns() - growth_failed_ns.load(std::memory_order_relaxed) < kGrowthPauseNs;
+}
+
+void note_growth_failure() {
+  growth_failed_ns.store(monotonic_ns(), std::memory_order_relaxed);
+  header->mapped_growth_failures.fetch_add(1, std::memory_order_relaxed);
+}
 
 constexpr size_t round_up(size_t value, size_t unit) { return (value + unit - 1) / unit * unit; }
 
@@ -413,16 +426,14 @@ void update_clock() {
 }
 
 bool grow_table(format::TableId table, uint64_t seen_capacity) {
-  if (ended.load(std::memory_order_relaxed)) return false;
-  if (header->mapped_growth_failures.load(std::memory_order_relaxed) >= kMaxGrowthFailures)
-    return false;
+  if (ended.load(std::memory_order_relaxed) || is_growth_paused()) return false;
   // One grower at a time; whoever comes second goes on with the room there is, or declines.
   if (growing.exchange(true, std::memory_order_acquire)) return false;
   const TableDirectory& directory = directory_of(table);
   const uint32_t chunks = chunks_of(directory);
   const uint64_t capacity = chunks == 0 ? 0 : uint64_t{directory.first_rows} << (chunks - 1);
   const bool grown = capacity != seen_capacity || add_chunk(table);
-  if (!grown) header->mapped_growth_failures.fetch_add(1, std::memory_order_relaxed);
+  if (!grown) note_growth_failure();
   growing.store(false, std::memory_order_release);
   return grown;
 }
