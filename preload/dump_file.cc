@@ -191,6 +191,18 @@ bool build_path(const char* pattern, const char* executable, unsigned attempt) {
   return true;
 }
 
+// Why what has the name already cannot be an earlier dump, or a link that somebody laid: a folder
+// or a device was meant, and a file beside it would be a surprise.
+int why_not_beside() {
+  struct stat status;
+  const int fd = sys::open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0) return 0;
+  const bool is_known = sys::fstat(fd, &status) == 0;
+  sys::close(fd);
+  if (!is_known || S_ISREG(status.st_mode) || S_ISLNK(status.st_mode)) return 0;
+  return S_ISDIR(status.st_mode) ? -EISDIR : -EEXIST;
+}
+
 // exec keeps the pid, so the program's second life meets the first one's file: the next free
 // name is taken, and nothing is ever overwritten.
 int open_new_file(const char* pattern, const char* executable) {
@@ -198,6 +210,7 @@ int open_new_file(const char* pattern, const char* executable) {
     if (!build_path(pattern, executable, attempt)) return -ENAMETOOLONG;
     const int fd = sys::open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd != -EEXIST) return fd;
+    if (const int error = why_not_beside(); error != 0) return error;
   }
   return -EEXIST;
 }
@@ -296,9 +309,10 @@ const char* map_new_file(int fd, const format::Settings& settings) {
 
 // The one line that a user sees when there will be no dump.
 bool give_up(const char* pattern, int fd, const char* problem) {
+  char shown[1024] = {};  // a longer name must not push the reason out of the line
+  strncpy(shown, *path == '\0' ? pattern : path, sizeof shown - 1);
   Line line;
-  line << "cannot write the dump " << (*path == '\0' ? pattern : path) << ": " << problem
-       << "; the program runs unprofiled";
+  line << "cannot write the dump " << shown << ": " << problem << "; the program runs unprofiled";
   line.say();
   if (fd >= 0) {
     sys::close(fd);

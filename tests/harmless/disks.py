@@ -7,6 +7,7 @@ All of it vanishes with the test. A test that stands on this begins with disks.m
 import ctypes
 import os
 import re
+import struct
 import subprocess
 import sys
 import tempfile
@@ -56,6 +57,32 @@ def give_back(folder):
     (folder / "filler").unlink()
 
 
+def failing_fallocate(error, also_the_first=False):
+    """For preexec_fn: space in files cannot be had, with this error; at their begin it can."""
+
+    def instruction(code, value, if_so=0, if_not=0):
+        return struct.pack("HBBI", code, if_so, if_not, value)
+
+    load, is_equal, answer = 0x20, 0x15, 0x06
+    allow, fail = 0x7FFF0000, 0x00050000 | error
+    fallocate, number_at, offset_at = 285, 0, 32
+    program = instruction(load, number_at) + instruction(is_equal, fallocate, 0, 3)
+    program += instruction(load, offset_at)
+    program += instruction(is_equal, 0xFFFFFFFF if also_the_first else 0, 1, 0)
+    program += instruction(answer, fail) + instruction(answer, allow)
+    buffer = ctypes.create_string_buffer(program)
+    header = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(buffer))
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def install():
+        no_new_privileges, set_seccomp, with_filter = 38, 22, 2
+        if libc.prctl(no_new_privileges, 1, 0, 0, 0) or libc.prctl(set_seccomp, with_filter, header, 0, 0):
+            raise OSError(ctypes.get_errno(), "seccomp")
+
+    install.kept = buffer
+    return install
+
+
 class Case(harmless.Case):
     def mount(self, *arguments):
         folder = Path(tempfile.mkdtemp(prefix="disk-", dir=self.dir))
@@ -71,8 +98,8 @@ class Case(harmless.Case):
 
     def disk_of(self, kind, mebibytes):
         """A file system of this kind in a file; the space of that file is there."""
-        image = self.dir / f"{kind}.image"
-        with image.open("wb") as file:
+        image = Path(tempfile.mktemp(prefix=f"{kind}-", suffix=".image", dir=self.dir))
+        with image.open("xb") as file:
             os.posix_fallocate(file.fileno(), 0, mebibytes << 20)
         quiet = ["-q"] if kind in ("ext4", "xfs") else []
         run = self.run_plain(f"mkfs.{kind}", *quiet, image)
@@ -83,7 +110,7 @@ class Case(harmless.Case):
 
     def copies_of_a_library(self, count=140):
         folder = self.dir / "libraries"
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         content = (harness.TARGETS / "reload_alpha.so").read_bytes()
         for number in range(count):
             (folder / f"{number}.so").write_bytes(content)
@@ -123,6 +150,12 @@ class Case(harmless.Case):
 
     def lost_blocks(self, profile):
         return sum(s.values["alloc_objects"] for s in profile.samples if s.frames[0].function.startswith("[lost: "))
+
+    def check_truth(self, profile, outcome, hint=""):
+        """Each block that the program says it allocated is in the profile once, at its place or as lost."""
+        placed, truth = profile.below("fill")["alloc_objects"], self.blocks_of(outcome)
+        self.assertLessEqual(placed, truth, hint)
+        self.assertGreaterEqual(placed + self.lost_blocks(profile), truth, hint)
 
     def check_events(self, dump, hint=""):
         """All that was produced was delivered or counted as dropped."""
