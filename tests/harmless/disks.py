@@ -140,7 +140,7 @@ class Case(harmless.Case):
         self.hear(process)
 
     def last_words(self, process):
-        out, err = process.communicate(b"x" * 20, timeout=self.timeout_s)
+        out, err = process.communicate(b"x" * 1000, timeout=self.timeout_s)
         return harmless.Outcome(process.returncode, process.said + out, err)
 
     # Its books
