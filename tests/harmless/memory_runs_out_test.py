@@ -102,7 +102,8 @@ class NoMemory(disks.Case):
         truth = self.run_out(folder, settings, mebibytes)
         self.assertGreater(truth.allocs_ended, 10)
         dump = self.only_dump(folder)
-        self.mprof_ok("drain", "--once", dump)
+        # The program's own drainer may be at it still.
+        self.wait_for(lambda: self.mprof("drain", "--once", dump).returncode == 0, "it is drained")
         events = self.check_events_of_killed(dump)
         found = self.profile(dump, "heap", ["--symbols=names"]).below("eat")
         for name, begun in (("objects", truth.allocs_begun), ("space", truth.bytes_begun)):
