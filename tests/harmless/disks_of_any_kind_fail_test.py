@@ -255,6 +255,13 @@ class Snapshots(disks.Case):
             disks.give_back(folder)
         self.check_truth(self.profile(dump, "allocs", ["--symbols=names"]), outcome)
 
+    def check_readable(self, dump):
+        """The disk is full still: neither holes in the dump nor a journal that could not begin are damage."""
+        for command in (("info",), ("top",), ("pprof", "-o", self.dir), ("trace", "-o", self.dir / "out"), ("timeline",)):
+            run = self.mprof_ok(command[0], dump, *command[1:])
+            self.assertEqual(run.stderr, "")
+            self.assertNotRegex(run.stdout, "(?m)^damage")
+
     def test_drain_at_any_room(self):
         """A journal gets what it has room for, the rest stays in the dump. Later all of it is there, once."""
         folder = self.tmpfs()
@@ -273,6 +280,7 @@ class Snapshots(disks.Case):
                 refused += 1
                 self.assertEqual(run.returncode, 1, run)
                 self.assertRegex(run.stderr, r"No space left on device")
+                self.check_readable(copy)
             disks.give_back(folder)
             self.mprof_ok("drain", "--once", copy)
             events = self.check_events(copy)["events"]
