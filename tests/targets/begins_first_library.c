@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A library whose constructor, which runs before the one of a preloaded library, makes threads and a
-// profile of its own. On one processor: most of the threads have not begun when it returns.
+// A library whose constructor, which runs before the one of a preloaded library, makes threads and
+// a profile of its own. On one processor: most of the threads have not begun when it returns.
 #include <sched.h>
 
 #include "begins_first.h"
