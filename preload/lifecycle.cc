@@ -16,6 +16,7 @@
 #include "preload/custom_profiles.h"
 #include "preload/dump_file.h"
 #include "preload/filter.h"
+#include "preload/hooks_new.h"
 #include "preload/labels.h"
 #include "preload/launch_drain.h"
 #include "preload/live_index.h"
@@ -166,6 +167,7 @@ const char* reason_to_drain() {
 
 bool start_recording() {
   resolve();
+  resolve_new();  // not last: what is not found leaves a message behind for dlerror()
   resolve_locks();
   resolve_calls();
   read_settings();
