@@ -16,7 +16,6 @@
 #include "preload/custom_profiles.h"
 #include "preload/dump_file.h"
 #include "preload/filter.h"
-#include "preload/hooks_new.h"
 #include "preload/labels.h"
 #include "preload/launch_drain.h"
 #include "preload/live_index.h"
@@ -25,8 +24,6 @@
 #include "preload/program_labels.h"
 #include "preload/range_table.h"
 #include "preload/real.h"
-#include "preload/real_calls.h"
-#include "preload/real_locks.h"
 #include "preload/rule_cache.h"
 #include "preload/sampler.h"
 #include "preload/signals.h"
@@ -167,9 +164,6 @@ const char* reason_to_drain() {
 
 bool start_recording() {
   resolve();
-  resolve_new();  // not last: what is not found leaves a message behind for dlerror()
-  resolve_locks();
-  resolve_calls();
   read_settings();
   if (!wanted()) return false;
   if (!modules_init()) return decline("needs glibc 2.35 or newer");

@@ -16,6 +16,7 @@ import re
 import subprocess
 import sys
 from collections import deque
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -304,7 +305,7 @@ class Tables:
         self.add(library, "real", re.findall(r"\(\*(\w+)\)\(", self.struct("real.h", "RealFunctions")))
         for header, symbol, prefix in (
             ("real_locks.h", "mprof_real_locks", "real_locks"),
-            ("real_calls.h", "real_calls", "real_calls"),
+            ("real_calls.h", "mprof_real_calls", "real_calls"),
         ):
             text = (ROOT / "preload" / header).read_text()
             self.add(library, symbol, re.findall(r"^  X\([^,]+, (\w+)", text, re.MULTILINE), prefix)
@@ -675,7 +676,7 @@ class Rules:
             functions.update(self.gates.get(name, [name]))
         if leaf.startswith("real"):
             hook = leaf.partition(".")[2]
-            functions.update((hook, f"boot_{hook}", "stand_in"))
+            functions.update((hook, f"boot_{hook}"))
         return functions
 
 
@@ -688,7 +689,7 @@ def check(graph, rules):
     complaints += [f"relocations of kind {kind}, which this check does not follow" for kind in sorted(unfollowed)]
     roots = graph.roots(rules.named)
     strange = {root.name: why for root, why in roots.items() if why != "exported"}
-    for name in strange.keys() - rules.taken:
+    for name in sorted(name for name in strange if not any(fnmatchcase(name, known) for known in rules.taken)):
         complaints.append(f"{name}: whoever has its address can call it ({strange[name]}), no rule names it as a root")
     everything = graph.reach(roots, set())
     for function in library.functions:
@@ -724,8 +725,8 @@ def unused(rules, roots, library, leaves):
     """A rule for what is not there any more would let it come back unseen."""
     names = {function.name for function in library.functions}
     complaints = [f"a rule for {leaf}, which nothing calls" for leaf in rules.leaves if leaf not in leaves]
-    strange = rules.taken - {root.name for root in roots}
-    complaints += [f"a rule for the root {name}, which is none" for name in sorted(strange)]
+    strange = [known for known in rules.taken if not any(fnmatchcase(root.name, known) for root in roots)]
+    complaints += [f"a rule for the root {known}, which is none" for known in sorted(strange)]
     gates = {name for group in rules.gates.values() for name in group}
     gates |= {name for group in rules.leaves.values() for name in group or () if name not in rules.gates}
     gates |= rules.pointers | rules.named | {root for root, _ in rules.never}
