@@ -24,8 +24,6 @@
 #include "preload/program_labels.h"
 #include "preload/range_table.h"
 #include "preload/real.h"
-#include "preload/real_calls.h"
-#include "preload/real_locks.h"
 #include "preload/rule_cache.h"
 #include "preload/sampler.h"
 #include "preload/signals.h"
@@ -166,8 +164,6 @@ const char* reason_to_drain() {
 
 bool start_recording() {
   resolve();
-  resolve_locks();
-  resolve_calls();
   read_settings();
   if (!wanted()) return false;
   if (!modules_init()) return decline("needs glibc 2.35 or newer");
