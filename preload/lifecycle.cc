@@ -132,7 +132,7 @@ void announce() {
   Line line;
   line << "profiling pid " << uint64_t{header->pid} << " into " << dump_path() << ", heap rate "
        << settings.heap_rate;
-  line.say();
+  line.say(Line::kEach);
 }
 
 void seed() {
@@ -165,6 +165,7 @@ const char* reason_to_drain() {
 }
 
 bool start_recording() {
+  begin_family();
   resolve();
   resolve_locks();
   resolve_calls();

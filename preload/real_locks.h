@@ -97,7 +97,8 @@ namespace mprof::preload {
   X(int, msgsnd, nullptr, int, const void*, size_t, int)                                     \
   X(int, semop, nullptr, int, sembuf*, size_t)                                               \
   X(int, semtimedop, nullptr, int, sembuf*, size_t, const timespec*)                         \
-  X(long, syscall, nullptr, long, long, long, long, long, long, long)
+  X(long, syscall, nullptr, long, long, long, long, long, long, long)                        \
+  X(int, prctl, nullptr, int, long, long, long, long)
 
 struct RealLocks {
 #define MPROF_POINTER(result, name, version, ...) result (*name)(__VA_ARGS__);
