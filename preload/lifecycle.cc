@@ -141,7 +141,7 @@ void announce() {
   Line line;
   line << "profiling pid " << uint64_t{header->pid} << " into " << dump_path() << ", heap rate "
        << settings.heap_rate;
-  line.say();
+  line.say(Line::kEach);
 }
 
 void seed() {
@@ -174,6 +174,7 @@ const char* reason_to_drain() {
 }
 
 bool start_recording() {
+  begin_family();
   resolve();
   read_settings();
   if (!wanted()) return false;
