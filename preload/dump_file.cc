@@ -28,6 +28,7 @@ using format::TableId;
 
 constexpr size_t kMaxPath = 1536;
 char path[kMaxPath];
+char first_folder[kMaxPath];  // where the program began: a forked child may be elsewhere
 dev_t dump_device;
 ino_t dump_inode;
 std::atomic<bool> growing;
@@ -170,9 +171,8 @@ const char* base_name(const char* whole) {
 bool build_path(const char* pattern, const char* executable, unsigned attempt) {
   Line out;
   if (*pattern != '/') {
-    char directory[kMaxPath];
-    if (!sys::getcwd(directory, sizeof directory)) return false;
-    out << directory << "/";
+    if (*first_folder == '\0' && !sys::getcwd(first_folder, sizeof first_folder)) return false;
+    out << first_folder << "/";
   }
   for (; *pattern != '\0'; ++pattern) {
     const char one[2] = {*pattern, '\0'};
