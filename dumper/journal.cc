@@ -27,6 +27,9 @@ constexpr size_t kMaxTraceWords = (2u << 20) / sizeof(uint64_t);
 // frame heads that each claim the whole rest of it.
 constexpr uint64_t kSearchBudgetBytes = uint64_t{256} << 20;
 constexpr size_t kSearchBlockBytes = 4096;
+// A frame of some bytes may unpack to spans of a hundred thousand rings. No program has more
+// threads than this.
+constexpr size_t kMostRings = size_t{1} << 20;
 
 uint32_t crc_of(const void* bytes, size_t count) {
   return static_cast<uint32_t>(crc32_z(0, static_cast<const Bytef*>(bytes), count));
@@ -340,7 +343,7 @@ void JournalWriter::recover() {
   JournalFrame frame;
   while (reader.next(frame)) {
     for (const ProfbufSpan& span : frame.spans)
-      resume_[span.head.row] = {span.head.to, span.head.dropped};
+      if (span.head.row < kMostRings) resume_[span.head.row] = {span.head.to, span.head.dropped};
     was_complete_ = (frame.flags & kFrameComplete) != 0;
     if ((frame.flags & kFrameSegment) != 0)
       segments_.push_back({frame.file_offset, frame.sequence, 0, 0});

@@ -28,6 +28,7 @@ using format::TableId;
 
 constexpr size_t kMaxPath = 1536;
 char path[kMaxPath];
+char first_folder[kMaxPath];  // where the program began: a forked child may be elsewhere
 dev_t dump_device;
 ino_t dump_inode;
 std::atomic<bool> growing;
@@ -170,9 +171,8 @@ const char* base_name(const char* whole) {
 bool build_path(const char* pattern, const char* executable, unsigned attempt) {
   Line out;
   if (*pattern != '/') {
-    char directory[kMaxPath];
-    if (!sys::getcwd(directory, sizeof directory)) return false;
-    out << directory << "/";
+    if (*first_folder == '\0' && !sys::getcwd(first_folder, sizeof first_folder)) return false;
+    out << first_folder << "/";
   }
   for (; *pattern != '\0'; ++pattern) {
     const char one[2] = {*pattern, '\0'};
@@ -431,6 +431,7 @@ void cut_dump() {
 const char* dump_path() { return path; }
 
 void update_clock() {
+  if (clocks_stand_still()) return;
   uint64_t version = header->clock_version.load(std::memory_order_relaxed);
   if ((version & 1) != 0 || !header->clock_version.compare_exchange_strong(
                                 version, version + 1, std::memory_order_acquire))

@@ -42,7 +42,8 @@ struct Start {
   std::atomic<bool> taken;
   Task task;
 };
-Start starts[256];
+// No constructor: one would empty it after the first threads.
+constinit Start starts[256] = {};
 
 // nullptr when that many threads are on their way at once.
 Start* take_start() {

@@ -86,7 +86,8 @@ void publish_row(uint32_t number) {
   format::ThreadRow* row = tables.threads.at(number);
   row->start_ticks = ticks();
   show_labels(row);
-  row->tid.store(static_cast<uint32_t>(sys::gettid()), std::memory_order_release);
+  const int tid = sys::gettid();  // none where a filter of seccomp is against it
+  row->tid.store(tid < 0 ? 0 : static_cast<uint32_t>(tid), std::memory_order_release);
   header->threads_seen.fetch_add(1, std::memory_order_relaxed);
 }
 

@@ -73,7 +73,8 @@ struct ThreadState {
   uint64_t drawn_rate;   // with which it was drawn; 0: there is none
   uint64_t labels;       // the program's, in force: a LabelsWord
   uint32_t paused;       // mprof_pause() without its mprof_resume(): allocations do not count
-  uint32_t trace_ended;  // 1: its trace has its end
+  uint16_t trace_ended;  // 1: its trace has its end
+  uint16_t is_strict;    // 1: in seccomp's strict mode; see seccomp.h
 };
 static_assert(sizeof(ThreadState) == 96, "TLS comes out of every thread's stack");
 
