@@ -148,7 +148,8 @@ class Later(disks.Case):
             process = self.start_stages(self.tmpfs(), "live", settings=disks.EXACT, preexec_fn=fails)
             outcome = self.last_words(process)
             self.assertEqual(outcome.status, 7)
-            self.assertRegex(outcome.err.decode(), rf"\Amprof: .*: {os.strerror(error)}; the program runs unprofiled\n\Z")
+            line = rf"\Amprof: .*: {os.strerror(error)}; the program runs unprofiled\n\Z"
+            self.assertRegex(outcome.err.decode(), line)
 
     def test_no_fallocate(self):
         """ramfs has none: the library writes zeros, as large as the file may be."""
@@ -310,7 +311,8 @@ class Snapshots(disks.Case):
 
     def check_readable(self, dump):
         """The disk is full still: neither holes in the dump nor a journal that could not begin are damage."""
-        for command in (("info",), ("top",), ("pprof", "-o", self.dir), ("trace", "-o", self.dir / "out"), ("timeline",)):
+        written = ("pprof", "-o", self.dir), ("trace", "-o", self.dir / "out")
+        for command in (("info",), ("top",), ("timeline",), *written):
             run = self.mprof_ok(command[0], dump, *command[1:])
             self.assertEqual(run.stderr, "")
             self.assertNotRegex(run.stdout, "(?m)^damage")
