@@ -97,7 +97,8 @@ namespace mprof::preload {
   X(int, msgsnd, "", int, const void*, size_t, int)                                     \
   X(int, semop, "", int, sembuf*, size_t)                                               \
   X(int, semtimedop, "", int, sembuf*, size_t, const timespec*)                         \
-  X(long, syscall, "", long, long, long, long, long, long, long)
+  X(long, syscall, "", long, long, long, long, long, long, long)                        \
+  X(int, prctl, "", int, long, long, long, long)
 
 struct RealLocks {
 #define MPROF_POINTER(result, name, version, ...) result (*name)(__VA_ARGS__);
