@@ -24,7 +24,7 @@ openssl req -x509 -key fixed.pem -subj /CN=test/O=x -set_serial 7 -days 1000 -sh
 openssl x509 -in cert.pem -noout -subject -serial -ext basicConstraints; openssl verify -CAfile cert.pem cert.pem
 openssl asn1parse -in fixed.pem | head -n 3; openssl pkeyutl -sign -inkey fixed.pem -rawin -in cert.txt -digest sha256 | md5sum
 openssl s_client -connect 127.0.0.1:1 2>&1 < /dev/null | head -n 1 | cut -d: -f2-
-openssl x509 -in data 2>&1 | head -n 1; openssl prime -generate -bits 256 | wc -l; openssl speed -help 2>&1 | head -n 1
+openssl x509 -in cert.txt 2>&1 | head -n 1; openssl prime -generate -bits 256 | wc -l; openssl speed -help 2>&1 | head -n 1
 """
 TLS = r"""
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout k.pem -out c.pem -subj /CN=localhost -days 9 2>/dev/null
