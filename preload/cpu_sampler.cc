@@ -35,8 +35,8 @@ clockid_t cpu_clock_of(uint32_t tid) {
 }
 
 uint64_t process_cpu_ns() {
-  timespec used;
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+  timespec used = {};
+  sys::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
   return static_cast<uint64_t>(used.tv_sec) * kSecondNs + static_cast<uint64_t>(used.tv_nsec);
 }
 

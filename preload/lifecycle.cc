@@ -24,8 +24,6 @@
 #include "preload/program_labels.h"
 #include "preload/range_table.h"
 #include "preload/real.h"
-#include "preload/real_calls.h"
-#include "preload/real_locks.h"
 #include "preload/rule_cache.h"
 #include "preload/sampler.h"
 #include "preload/signals.h"
@@ -143,7 +141,7 @@ void announce() {
   Line line;
   line << "profiling pid " << uint64_t{header->pid} << " into " << dump_path() << ", heap rate "
        << settings.heap_rate;
-  line.say();
+  line.say(Line::kEach);
 }
 
 void seed() {
@@ -176,9 +174,8 @@ const char* reason_to_drain() {
 }
 
 bool start_recording() {
+  begin_family();
   resolve();
-  resolve_locks();
-  resolve_calls();
   read_settings();
   if (!wanted()) return false;
   if (!modules_init()) return decline("needs glibc 2.35 or newer");

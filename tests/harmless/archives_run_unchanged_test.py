@@ -27,8 +27,10 @@ class Archives(programs.Programs):
     def test_tar(self):
         self.check_packs(
             f"""
-            {TAR} -cf plain.tar tree; {TAR} -czf a.tar.gz tree; {TAR} -cJf a.tar.xz tree; {TAR} --zstd -cf a.tar.zst tree
-            md5sum plain.tar a.*; tar -tvf a.tar.xz | tail -n 3; tar -df plain.tar | wc -l; tar -C / -tf "$PWD/a.tar.zst" | wc -l
+            {TAR} -cf plain.tar tree; {TAR} -czf a.tar.gz tree; {TAR} -cJf a.tar.xz tree
+            {TAR} --zstd -cf a.tar.zst tree
+            md5sum plain.tar a.*; tar -tvf a.tar.xz | tail -n 3; tar -df plain.tar | wc -l
+            tar -C / -tf "$PWD/a.tar.zst" | wc -l
             for packed in a.*; do mkdir out; tar -C out -xf $packed; diff -r tree out/tree; rm -r out; done
             {TAR} -cf - tree | (mkdir out; cd out; tar -xf -); diff -r tree out/tree
             head -c 50000 a.tar.gz | tar -tzf - > /dev/null 2>error || echo "cut: $?"; sort error
@@ -52,8 +54,10 @@ class Archives(programs.Programs):
     def test_one_by_one(self):
         self.check_packs(
             """
-            gzip -9 -n -k large; bzip2 -k large; md5sum large.*; gzip -dc large.gz | cmp - large; bzip2 -dc large.bz2 | cmp - large
-            echo damaged > x.gz; gzip -d x.gz 2>&1 || echo "gzip: $?"; printf 'BZh9damaged' | bzip2 -dc 2>&1 || echo "bzip2: $?"
+            gzip -9 -n -k large; bzip2 -k large; md5sum large.*; gzip -dc large.gz | cmp - large
+            bzip2 -dc large.bz2 | cmp - large
+            echo damaged > x.gz; gzip -d x.gz 2>&1 || echo "gzip: $?"
+            printf 'BZh9damaged' | bzip2 -dc 2>&1 || echo "bzip2: $?"
             """,
             "bzip2",
         )  # fmt: skip

@@ -82,8 +82,10 @@ class Compilers(programs.Programs):
             gcc -O2 -g -Wall -c library.c -save-temps=obj; gcc -O1 -pipe -c part_1.c
             g++ -pipe -O1 -Wall -c main.cc 2>&1
             for linker in bfd gold; do g++ -fuse-ld=$linker -g main.o library.o -o with-$linker; ./with-$linker; done
-            gcc -shared -fPIC -O1 library.c -o libshared.so; g++ main.cc -L. -lshared -Wl,-rpath,'$ORIGIN' -o shared; ./shared
-            gcc -flto=2 -frandom-seed=1 -O2 -c library.c -o lto-1.o; g++ -flto=2 -frandom-seed=2 -O2 -c main.cc -o lto-2.o
+            gcc -shared -fPIC -O1 library.c -o libshared.so
+            g++ main.cc -L. -lshared -Wl,-rpath,'$ORIGIN' -o shared; ./shared
+            gcc -flto=2 -frandom-seed=1 -O2 -c library.c -o lto-1.o
+            g++ -flto=2 -frandom-seed=2 -O2 -c main.cc -o lto-2.o
             g++ -flto=2 -O2 lto-1.o lto-2.o -o lto; ./lto
             echo 'int wrong( { return nothing; }' | gcc -xc - -c -o none.o 2>&1 || echo "gcc: $?"
             gcc library.o -o none 2>&1 | grep -c 'undefined reference'

@@ -32,11 +32,13 @@ continue
 """
 ATTACH = r"""
 mkfifo said; "$DEBUGGED" waits > said & pid=$!; read -r line < said; echo "$line"
-gdb -nx -q -batch -p $pid -ex 'backtrace -5' -ex 'print signalled' -ex 'call inner(4)' -ex detach 2>error | sed -n '/main ()/p;/^\$/p'
+gdb -nx -q -batch -p $pid -ex 'backtrace -5' -ex 'print signalled' -ex 'call inner(4)' -ex detach 2>error |
+  sed -n '/main ()/p;/^\$/p'
 grep -v -i 'no such file\|debuginfo' error || :; kill -USR1 $pid; wait $pid; echo "ended: $?"; rm error
 """
 STRACE = r"""
-strace -ff -qq -o calls -e trace=write,dup2,exit_group -e signal='!SIGURG' sh -c '"$DEBUGGED"; echo "$?" | cat' || echo "strace: $?"
+strace -ff -qq -o calls -e trace=write,dup2,exit_group -e signal='!SIGURG' \
+  sh -c '"$DEBUGGED"; echo "$?" | cat' || echo "strace: $?"
 cat calls.* | sed 's/si_pid=.*//' | sort; rm calls.*
 """
 
@@ -52,12 +54,17 @@ class Debuggers(programs.Programs):
     def prepare(self):
         (self.work / "stops").write_text(STOPS)
 
+    @staticmethod
+    def program():
+        return {"DEBUGGED": harmless.harness.target("debugged")}
+
     def gdb(self, *more):
         return ["gdb", "-nx", "-q", "-batch", *more, "-x", "stops", harmless.harness.target("debugged")]
 
     def check_stops(self, outcome):
         self.assertEqual(outcome.status, 0, outcome)
-        for line in (rb"outer \(depth=", rb"<signal handler called>", rb"= 42\n", rb"\n43 42 11 89700\n", rb"code 07\]"):
+        lines = (rb"outer \(depth=", rb"<signal handler called>", rb"= 42\n", rb"\n43 42 11 89700\n", rb"code 07\]")
+        for line in lines:
             self.assertRegex(outcome.out, line)
 
     def test_gdb_and_program(self):
@@ -82,11 +89,11 @@ class Debuggers(programs.Programs):
         self.check_stops(self.check_same(run))
 
     def test_gdb_attaches(self):
-        outcome = self.check_script(ATTACH, "gdb", env={"DEBUGGED": harmless.harness.target("debugged")}, clean=self.clean)
+        outcome = self.check_script(ATTACH, "gdb", env=self.program(), clean=self.clean)
         self.assertIn(b"$2 = 8", outcome.out)
 
     def test_strace(self):
-        outcome = self.check_script(STRACE, "strace", env={"DEBUGGED": harmless.harness.target("debugged")}, clean=self.clean)
+        outcome = self.check_script(STRACE, "strace", env=self.program(), clean=self.clean)
         self.assertIn(b"exit_group(7)", outcome.out)
 
     def test_valgrind(self):

@@ -28,13 +28,15 @@ git rebase -q main 2>&1 || { sed -n '/<<</,/>>>/p' file1 | wc -l; git checkout -
 git checkout -q main; git merge -q --no-edit side; git tag -a v1 -m 'tag one'
 git log --graph --stat -p --find-renames | md5sum; git blame -s file1 | md5sum; git grep -n -E '(7|3)9$' | md5sum
 echo changed >> file2; git stash -q; git stash pop -q; git diff --word-diff | tail -n 1; git checkout -q file2
-git repack -q -a -d -f --threads=3; git fsck; git repack -q -a -d -F; git gc -q --prune=now; git fsck --strict; git count-objects -v | grep -v size
+git repack -q -a -d -f --threads=3; git fsck; git repack -q -a -d -F; git gc -q --prune=now; git fsck --strict
+git count-objects -v | grep -v size
 git verify-pack -v .git/objects/pack/*.idx | wc -l; git rev-parse HEAD v1
 cd ..; git clone -q --no-local "file://$PWD/one" two; cd two; git config user.name B
 for i in 1 2; do echo $i > new$i; git add .; git commit -q -m new$i; done; git push -q origin HEAD:pushed
 cd ../one; git fetch -q "file://$PWD/../two" main:fetched; git rev-parse fetched pushed
 git archive --format=tar --prefix=p/ v1 | md5sum; git bundle create -q ../bundle v1; git bundle verify -q ../bundle 2>&1
-git bisect start -q HEAD HEAD~8 > /dev/null; git bisect run sh -c '! grep -q -x 30 file1' | tail -n 1; git bisect reset 2>&1 | head -n 1
+git bisect start -q HEAD HEAD~8 > /dev/null; git bisect run sh -c '! grep -q -x 30 file1' | tail -n 1
+git bisect reset 2>&1 | head -n 1
 git worktree add -q ../three v1 2>&1; ls ../three; git show no-such-revision 2>&1 | head -n 1
 printf 'a\nb\n' | git hash-object --stdin -w --path x; git -c alias.x='!git log --oneline | wc -l' x
 """

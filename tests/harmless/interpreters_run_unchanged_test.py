@@ -83,7 +83,8 @@ def signals():
     for s in (signal.SIGUSR1, signal.SIGALRM, signal.SIGCHLD, signal.SIGURG, signal.SIGPROF):
         signal.signal(s, lambda number, frame: got.append(signal.Signals(number).name))
     for s in (signal.SIGUSR1, signal.SIGURG, signal.SIGPROF): os.kill(os.getpid(), s)
-    signal.setitimer(signal.ITIMER_REAL, 0.01); signal.pause()
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
+    while "SIGALRM" not in got: time.sleep(0.01)
     subprocess.run(["true"])
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
     os.kill(os.getpid(), signal.SIGUSR2)
@@ -116,7 +117,8 @@ def memory():
     base.executescript("create table t(a, b); create index i on t(b);")
     base.executemany("insert into t values(?, ?)", ((i, i * 7919 % 1000) for i in range(3000)))
     print(base.execute("select sum(a), count(distinct b) from t where b between 10 and 500").fetchone())
-    print(hashlib.sha256(zlib.compress(b"z" * 1000000)).hexdigest(), len([[] for _ in range(100000)]), gc.collect() >= 0)
+    print(hashlib.sha256(zlib.compress(b"z" * 1000000)).hexdigest())
+    print(len([[] for _ in range(100000)]), gc.collect() >= 0)
     state = {k: v for k, v in (l.split(":", 1) for l in open("/proc/self/status"))}
     print({k: state[k].strip() for k in ("SigBlk", "SigPnd", "ShdPnd")}, sorted(os.listdir("/proc/self/fd")))
 
@@ -131,7 +133,7 @@ if __name__ == "__main__":
 
 PERL = r"""
 use strict; use warnings; my $main; BEGIN { $main = $$ } use threads; use threads::shared; use Thread::Queue;
-use POSIX qw(:sys_wait_h :signal_h sigsuspend pause); use Digest::SHA qw(sha256_hex); use Storable qw(freeze thaw);
+use POSIX qw(:sys_wait_h :signal_h sigsuspend); use Digest::SHA qw(sha256_hex); use Storable qw(freeze thaw);
 use IO::Select; use Socket; use Time::HiRes qw(ualarm usleep);
 $| = 1;
 my %count; $count{length $_}++ for map { join ',', 1 .. $_ } 1 .. 400;
@@ -143,15 +145,19 @@ for (1 .. 8) { fork // die or exit 0 } my $all = POSIX::SigSet->new; $all->fills
 my ($chld, $old) = (POSIX::SigSet->new(SIGCHLD), POSIX::SigSet->new);
 sigprocmask(SIG_BLOCK, $chld, $old); sigsuspend($old) while $reaped < 8; sigprocmask(SIG_SETMASK, $old);
 print "reaped $reaped\n"; $SIG{CHLD} = 'DEFAULT';
-my $usr = 0; sigaction(SIGUSR1, POSIX::SigAction->new(sub { $usr++ }, $all)); kill USR1 => $$ for 1 .. 5; print "usr $usr\n";
-eval { local $SIG{ALRM} = sub { die "alarm\n" }; ualarm 20000; pause while 1 }; print "died: $@";
+my $usr = 0; sigaction(SIGUSR1, POSIX::SigAction->new(sub { $usr++ }, $all)); kill USR1 => $$ for 1 .. 5;
+print "usr $usr\n";
+eval { local $SIG{ALRM} = sub { die "alarm\n" }; ualarm 20000; usleep 10000 while 1 }; print "died: $@";
 pipe my $r, my $w; if (!fork) { close $r; print $w "from child $_\n" for 1 .. 3; exit } close $w; print <$r>; wait;
 socketpair my $a, my $b, AF_UNIX, SOCK_STREAM, PF_UNSPEC; syswrite $a, "ping";
 print IO::Select->new($b)->can_read(20) ? "readable\n" : "not\n"; sysread $b, my $got, 10; print "$got\n";
 my $queue = Thread::Queue->new; my $sum :shared = 0;
-my @threads = map { threads->create(sub { while (defined(my $n = $queue->dequeue)) { lock $sum; $sum += $n } return threads->tid }) } 1 .. 4;
+my @threads = map { threads->create(sub {
+  while (defined(my $n = $queue->dequeue)) { lock $sum; $sum += $n } return threads->tid
+}) } 1 .. 4;
 $queue->enqueue($_) for 1 .. 2000; $queue->end; print join(' ', map { $_->join } @threads), " $sum\n";
-my $copy = thaw(freeze({ list => [1 .. 5000], deep => { a => { b => 'c' } } })); print scalar @{$copy->{list}}, $copy->{deep}{a}{b}, "\n";
+my $copy = thaw(freeze({ list => [1 .. 5000], deep => { a => { b => 'c' } } }));
+print scalar @{$copy->{list}}, $copy->{deep}{a}{b}, "\n";
 print `echo back tick; exit 3`, $? >> 8, "\n"; print system('kill -TERM $$') & 127, "\n";
 open my $p, '|-', 'sort -rn | head -2' or die; print $p "$_\n" for 1 .. 1000; close $p;
 (my $text = 'abc' x 20000) =~ s/(b)(c)/$2$1/g; print length $text, ' ', unpack('%32C*', $text), "\n";
@@ -197,9 +203,11 @@ vwait answer; puts $answer; close $client; close $server
 set ticks 0; proc tick {} { global ticks; if {[incr ticks] < 20} { after 2 tick } else { set ::over 1 } }
 after 2 tick; vwait over; puts $ticks
 puts [exec seq 1 100 | sort -r -n | head -2]; puts [catch { exec sh -c "exit 4" } result options]; puts $result
-for {set i 0} {$i < 20000} {incr i} { dict set d k[expr {$i % 700}] $i; lappend l $i } ; puts "[dict size $d] [llength $l]"
+for {set i 0} {$i < 20000} {incr i} { dict set d k[expr {$i % 700}] $i; lappend l $i } ;
+puts "[dict size $d] [llength $l]"
 puts [regexp -all {9+} $l] ; puts [string length [zlib compress [string repeat abc 10000]]]; puts [expr {2 ** 300}]
-interp create inner; puts [inner eval { proc f n { expr {$n < 2 ? $n : [f [expr {$n-1}]] + [f [expr {$n-2}]]} }; f 15 }]; interp delete inner
+interp create inner; puts [inner eval { proc f n { expr {$n < 2 ? $n : [f [expr {$n-1}]] + [f [expr {$n-2}]]} };
+f 15 }]; interp delete inner
 exit 6
 """
 

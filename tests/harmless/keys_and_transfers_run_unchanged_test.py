@@ -22,12 +22,15 @@ openssl pkey -in random.pem -pubout -out random.pub; openssl dgst -sha256 -sign 
 openssl dgst -sha256 -verify random.pub -signature random.sig data
 openssl req -x509 -key fixed.pem -subj /CN=test/O=x -set_serial 7 -days 1000 -sha256 -out cert.pem
 openssl x509 -in cert.pem -noout -subject -serial -ext basicConstraints; openssl verify -CAfile cert.pem cert.pem
-openssl asn1parse -in fixed.pem | head -n 3; openssl pkeyutl -sign -inkey fixed.pem -rawin -in cert.txt -digest sha256 | md5sum
+openssl asn1parse -in fixed.pem | head -n 3
+openssl pkeyutl -sign -inkey fixed.pem -rawin -in cert.txt -digest sha256 | md5sum
 openssl s_client -connect 127.0.0.1:1 2>&1 < /dev/null | head -n 1 | cut -d: -f2-
-openssl x509 -in cert.txt 2>&1 | head -n 1; openssl prime -generate -bits 256 | wc -l; openssl speed -help 2>&1 | head -n 1
+openssl x509 -in cert.txt 2>&1 | head -n 1; openssl prime -generate -bits 256 | wc -l
+openssl speed -help 2>&1 | head -n 1
 """
 TLS = r"""
-openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout k.pem -out c.pem -subj /CN=localhost -days 9 2>/dev/null
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+  -keyout k.pem -out c.pem -subj /CN=localhost -days 9 2>/dev/null
 openssl s_server -quiet -accept 127.0.0.1:$PORT -cert c.pem -key k.pem -rev -naccept 1 2>/dev/null & server=$!
 until grep -q ":$(printf %04X $PORT) 00000000:0000 0A" /proc/net/tcp; do sleep 0.02; done
 touch answer
@@ -36,14 +39,20 @@ touch answer
 cat answer; wait $server
 """
 SSH = r"""
-cp fixed.pem key; chmod 600 key; ssh-keygen -q -y -f key > key.pub; ssh-keygen -l -v -f key.pub | head -n 2; ssh-keygen -l -E md5 -f key
+cp fixed.pem key; chmod 600 key; ssh-keygen -q -y -f key > key.pub; ssh-keygen -l -v -f key.pub | head -n 2
+ssh-keygen -l -E md5 -f key
 echo message > m; ssh-keygen -q -Y sign -n file -f key m 2>&1; echo "me $(cat key.pub)" > allowed
-ssh-keygen -Y verify -f allowed -I me -n file -s m.sig < m; echo other | ssh-keygen -Y verify -f allowed -I me -n file -s m.sig 2>&1 || echo "$?"
-for type in ed25519 ecdsa; do ssh-keygen -q -t $type -N '' -C c -f new-$type; ssh-keygen -y -f new-$type | cut -d' ' -f1; done
-ssh-keygen -q -s new-ed25519 -I id -n me -V 20200101:20300101 -z 5 key.pub; ssh-keygen -L -f key-cert.pub | sed -n '2p;5,9p'
+ssh-keygen -Y verify -f allowed -I me -n file -s m.sig < m
+echo other | ssh-keygen -Y verify -f allowed -I me -n file -s m.sig 2>&1 || echo "$?"
+for type in ed25519 ecdsa; do ssh-keygen -q -t $type -N '' -C c -f new-$type
+ssh-keygen -y -f new-$type | cut -d' ' -f1; done
+ssh-keygen -q -s new-ed25519 -I id -n me -V 20200101:20300101 -z 5 key.pub
+ssh-keygen -L -f key-cert.pub | sed -n '2p;5,9p'
 ssh-keygen -q -p -a 5 -N secret -f new-ed25519 > /dev/null; ssh-keygen -q -y -P wrong -f new-ed25519 2>&1 | tail -n 1
-eval "$(ssh-agent -s -a "$TMPDIR/agent")" > /dev/null; export SSH_AUTH_SOCK; ssh-add -q key; ssh-add -l | cut -d' ' -f1,2
-ssh-keygen -q -Y sign -n file -f key.pub m 2>&1; ssh-add -D 2>&1; ssh-add -l || echo "$?"; ssh-agent -k | cut -d' ' -f1-2
+eval "$(ssh-agent -s -a "$TMPDIR/agent")" > /dev/null; export SSH_AUTH_SOCK; ssh-add -q key
+ssh-add -l | cut -d' ' -f1,2
+ssh-keygen -q -Y sign -n file -f key.pub m 2>&1; ssh-add -D 2>&1; ssh-add -l || echo "$?"
+ssh-agent -k | cut -d' ' -f1-2
 ssh -F none -o BatchMode=yes -p 1 127.0.0.1 true 2>&1 || echo "ssh: $?"
 """
 CURL = r"""
@@ -51,10 +60,12 @@ base=http://127.0.0.1:$PORT
 curl -sS $base/numbers | md5sum; curl -sS -i $base/hello | tr -d '\r' | grep -v '^Date'
 curl -sS --no-progress-meter -Z --parallel-max 5 -o 'part#1' "$base/part/[1-12]" 2>&1; cat part1 part12
 curl -sS -d @part3 $base/upper; curl -sS -T part4 $base/put; curl -sS -F f=@part5 $base/form | wc -l
-curl -sS -C 500 $base/numbers | md5sum; curl -sS -L -o moved -w '%{http_code} %{num_redirects} %{size_download}\n' $base/moved
+curl -sS -C 500 $base/numbers | md5sum
+curl -sS -L -o moved -w '%{http_code} %{num_redirects} %{size_download}\n' $base/moved
 curl -sS -f $base/none 2>&1 || echo "curl: $?"; curl -sS -m 0.2 $base/slow > /dev/null 2>&1 || echo "slow: $?"
 curl -sS --limit-rate 2M $base/numbers | tail -c 20; curl -sS "http://localhost:$PORT/hello"; curl -sS file://$PWD/part1
-curl -sS http://127.0.0.1:1/ 2>&1 | sed 's/after .* ms/after ms/'; curl -sS http://no.such.host.invalid/ 2>&1 || echo "$?"
+curl -sS http://127.0.0.1:1/ 2>&1 | sed 's/after .* ms/after ms/'
+curl -sS http://no.such.host.invalid/ 2>&1 || echo "$?"
 curl -sS --compressed -H 'X: y' -A agent -b c=d $base/headers
 """
 
@@ -88,7 +99,8 @@ class Answers(http.server.BaseHTTPRequestHandler):
         elif self.path == "/slow":
             self.over.wait(60)
         elif self.path == "/headers":
-            self.answer(b"".join(b"%s: %s\n" % (n.encode(), v.encode()) for n, v in self.headers.items() if n != "Host"))
+            lines = [f"{name}: {value}\n" for name, value in self.headers.items() if name != "Host"]
+            self.answer("".join(lines).encode())
         else:
             self.answer(b"hello\n", 200 if self.path == "/hello" else 404)
 
