@@ -3,6 +3,7 @@
 
 #include <dlfcn.h>
 #include <linux/close_range.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -35,8 +36,11 @@ bool find_program(Line* out) {
   return false;
 }
 
-// fork() without an exit signal and without the program's atfork handlers.
-long clone_quietly() { return syscall(SYS_clone, 0, nullptr, nullptr, nullptr, nullptr); }
+// fork() without an exit signal and without the program's atfork handlers. A debugger would take it
+// for a thread of the program, and its exec for the program's.
+long clone_quietly() {
+  return syscall(SYS_clone, CLONE_UNTRACED, nullptr, nullptr, nullptr, nullptr);
+}
 
 // The environment of the start without this library.
 char* drainers_environment[kMaxEnvironment];

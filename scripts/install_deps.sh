@@ -11,8 +11,10 @@ build_packages='g++ meson ninja-build pkg-config binutils python3
 # libunwind is what the unwinder is compared with; golang-go for `go tool pprof`; the programs that are profiled; the other allocators; setpriv and
 # unshare, for processes with other rights and full disks; libFuzzer, which comes with clang; file systems of several kinds.
 test_packages='catch2 libunwind-dev golang-go clang-format sqlite3 redis-server redis-tools git util-linux libjemalloc-dev
-  libgoogle-perftools-dev libmimalloc-dev libc6-dev memcached libsqlite3-dev libtbb-dev clang libclang-rt-14-dev
-  e2fsprogs mount xfsprogs strace'
+  libgoogle-perftools-dev libmimalloc-dev libc6-dev memcached libsqlite3-dev libtbb-dev clang libclang-rt-dev
+  e2fsprogs mount xfsprogs strace # unshare, for processes with other rights and full disks; libFuzzer, which
+  comes clang. test_packages= dash bash zsh mksh mawk gawk bc patch rsync perl lua5.4 tcl tcl-thread make cmake
+  xz-utils zstd pigz bzip2 zip unzip openssl openssh-client curl gdb valgrind'
 bench_packages='heaptrack'
 
 wanted=$build_packages
