@@ -154,7 +154,7 @@ namespace {
 
 std::atomic<bool> is_filtered;
 
-bool do_let_through(const seccomp_data& data) {
+[[gnu::noinline, gnu::cold]] bool lets_through(const seccomp_data& data) {
   if (self.is_strict != 0 || unknown_filters.load(std::memory_order_relaxed) != 0) return false;
   for (uint32_t i = filter_count.load(std::memory_order_acquire); i-- > 0;) {
     const uint32_t action = Machine(data).run(filters[i]) & SECCOMP_RET_ACTION_FULL;
@@ -165,20 +165,15 @@ bool do_let_through(const seccomp_data& data) {
 
 }  // namespace
 
-[[gnu::noinline]] bool would_let_through(long number, long a, long b, long c, long d, long e,
-                                         long f) {
-  if (!is_filtered.load(std::memory_order_acquire)) return true;
-  const auto word = [](long argument) { return static_cast<uint64_t>(argument); };
-  return do_let_through({static_cast<int>(number),
-                         AUDIT_ARCH_X86_64,
-                         0,
-                         {word(a), word(b), word(c), word(d), word(e), word(f)}});
-}
-
 long call(long number, long a, long b, long c, long d, long e, long f) {
-  if (is_filtered.load(std::memory_order_relaxed) && !would_let_through(number, a, b, c, d, e, f))
-      [[unlikely]]
-    return -EPERM;
+  if (is_filtered.load(std::memory_order_acquire)) [[unlikely]] {
+    const auto word = [](long argument) { return static_cast<uint64_t>(argument); };
+    if (!lets_through({static_cast<int>(number),
+                       AUDIT_ARCH_X86_64,
+                       0,
+                       {word(a), word(b), word(c), word(d), word(e), word(f)}}))
+      return -EPERM;
+  }
   register long r10 asm("r10") = d;
   register long r8 asm("r8") = e;
   register long r9 asm("r9") = f;

@@ -9,6 +9,7 @@
 
 #include "format/config.h"
 #include "format/snapshot.h"
+#include "preload/clock.h"
 #include "preload/dump_file.h"
 #include "preload/low.h"
 #include "preload/sys.h"
@@ -44,12 +45,6 @@ uint64_t take_cut() {
   if (sys::call(SYS_membarrier, MEMBARRIER_CMD_GLOBAL) != 0) sys::sleep_ns(kMostOfAStoreBufferNs);
   wait_until_nobody_inside();
   return epoch;
-}
-
-uint64_t realtime_ns() {
-  timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
 }
 
 struct Mapping {

@@ -25,8 +25,6 @@ namespace mprof::preload::sys {
 
 // -EPERM where a seccomp filter of the program would not let it through; see seccomp.h.
 long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0);
-bool would_let_through(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0,
-                       long f = 0);
 
 inline long address(const void* p) { return reinterpret_cast<long>(p); }
 inline bool is_error(long result) { return result < 0 && result >= -4095; }

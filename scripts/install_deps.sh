@@ -11,7 +11,8 @@ build_packages='g++ meson ninja-build pkg-config binutils python3
 # libunwind is what the unwinder is compared with; golang-go for `go tool pprof`; the programs that are profiled; the other allocators; setpriv and
 # unshare, for processes with other rights and full disks.
 test_packages='catch2 libunwind-dev golang-go clang-format sqlite3 redis-server redis-tools git util-linux
-  libjemalloc-dev libgoogle-perftools-dev libmimalloc-dev libc6-dev memcached libsqlite3-dev libtbb-dev'
+  libjemalloc-dev libgoogle-perftools-dev libmimalloc-dev libc6-dev memcached libsqlite3-dev libtbb-dev
+  libfaketime fakeroot heaptrack'
 bench_packages='heaptrack'
 
 wanted=$build_packages
