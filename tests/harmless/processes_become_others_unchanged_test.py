@@ -17,6 +17,14 @@ class Children(harmless.Case):
         outcome = self.check_unchanged(harness.target("spawners"), 2 * harmless.LONGER)
         self.assertEqual((outcome.status, outcome.err), (0, b""), outcome)
 
+    def test_the_first_process_of_a_container_has_no_child_more(self):
+        """The drainer of a trace, an orphan, became a child of the program that it drains where that
+        is the one that adopts orphans. It lives as long: a wait for all children never came back."""
+        namespace = [*harness.as_root(), "unshare", "--fork", "--pid", "--mount-proc"]
+        outcome = self.check_unchanged(*namespace, harness.target("reaper"), env={"MPROF_ONLY": "reaper"})
+        self.assertEqual((outcome.status, outcome.err), (6, b""), outcome)
+        self.assertIn(b"ended c00, nobody left 1\n", outcome.out)
+
     def test_a_pid_that_is_used_again(self):
         namespace = [*harness.as_root(), "unshare", "--fork", "--pid", "--mount-proc"]
         outcome = self.check_unchanged(*namespace, harness.target("same_pid"))
