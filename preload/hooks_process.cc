@@ -42,7 +42,8 @@ struct Start {
   std::atomic<bool> taken;
   Task task;
 };
-Start starts[256];
+// No constructor: one would empty it after the first threads.
+constinit Start starts[256] = {};
 
 // nullptr when that many threads are on their way at once.
 Start* take_start() {
@@ -114,10 +115,11 @@ Creation creation_of(const void* function, const void* argument, CallSite site) 
   work_on_sample([&](ThreadBlock* thread) {
     creation.now = ticks();
     const uint32_t stack = creation.stack = capture_stack(thread, site);
-    if (stack == kNoRow) return;
     const uint32_t labels = with_address(kNoRow, LabelName::kStart, start_of(function, argument));
-    creation.row =
-        find_count(mprof::format::CountKind::kThreadCreate, stack, labels, thread->row_number);
+    if (stack != kNoRow)
+      creation.row =
+          find_count(mprof::format::CountKind::kThreadCreate, stack, labels, thread->row_number);
+    if (creation.row == kNoRow) count_lost(mprof::format::Lost::kNotCounted);
   });
   return creation;
 }

@@ -67,9 +67,13 @@ std::vector<char*> environment_without_library() {
 
 void ask(const std::string& mprof, bool at_one_moment) {
   std::string pid = std::to_string(getpid());
-  std::string words[] = {mprof, "threads", pid, "--rendezvous"};
-  char* arguments[] = {words[0].data(), words[1].data(), words[2].data(),
-                       at_one_moment ? words[3].data() : nullptr, nullptr};
+  std::string words[] = {mprof, "threads", pid, "--symbols=none", "--rendezvous"};
+  char* arguments[] = {words[0].data(),
+                       words[1].data(),
+                       words[2].data(),
+                       words[3].data(),
+                       at_one_moment ? words[4].data() : nullptr,
+                       nullptr};
   posix_spawn_file_actions_t files;
   posix_spawn_file_actions_init(&files);
   posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);
