@@ -42,7 +42,7 @@ int put(int fd, const void* data, uint64_t bytes, uint64_t offset) {
 uint64_t take_cut() {
   const uint64_t epoch = header->control.cut_epoch.fetch_add(1, std::memory_order_seq_cst) + 1;
   constexpr long kMostOfAStoreBufferNs = 2000000;
-  if (sys::call(SYS_membarrier, MEMBARRIER_CMD_GLOBAL) != 0) sys::sleep_ns(kMostOfAStoreBufferNs);
+  if (sys::call<SYS_membarrier>(MEMBARRIER_CMD_GLOBAL) != 0) sys::sleep_ns(kMostOfAStoreBufferNs);
   wait_until_nobody_inside();
   return epoch;
 }
