@@ -12,9 +12,9 @@ build_packages='g++ meson ninja-build pkg-config binutils python3
 # unshare, for processes with other rights and full disks; libFuzzer, which comes with clang; file systems of several kinds.
 test_packages='catch2 libunwind-dev golang-go clang-format sqlite3 redis-server redis-tools git util-linux libjemalloc-dev
   libgoogle-perftools-dev libmimalloc-dev libc6-dev memcached libsqlite3-dev libtbb-dev clang libclang-rt-dev
-  e2fsprogs mount xfsprogs strace # unshare, for processes with other rights and full disks; libFuzzer, which
-  comes clang. test_packages= dash bash zsh mksh mawk gawk bc patch rsync perl lua5.4 tcl tcl-thread make cmake
-  xz-utils zstd pigz bzip2 zip unzip openssl openssh-client curl gdb valgrind'
+  e2fsprogs mount xfsprogs strace dash bash zsh mksh mawk gawk bc patch rsync perl lua5.4 tcl tcl-thread make
+  cmake xz-utils zstd pigz bzip2 zip unzip openssl openssh-client curl gdb valgrind libfaketime fakeroot
+  heaptrack'
 bench_packages='heaptrack'
 
 wanted=$build_packages
