@@ -11,14 +11,18 @@ build_packages='g++ meson ninja-build pkg-config binutils python3
 # libunwind is what the unwinder is compared with; golang-go for `go tool pprof`; the programs that are profiled; the other allocators; setpriv and
 # unshare, for processes with other rights and full disks.
 test_packages='catch2 libunwind-dev golang-go clang-format sqlite3 redis-server redis-tools git util-linux
-  libjemalloc-dev libgoogle-perftools-dev libmimalloc-dev libc6-dev memcached libsqlite3-dev libtbb-dev'
+  libjemalloc-dev libgoogle-perftools-dev libmimalloc-dev libc6-dev memcached libsqlite3-dev libtbb-dev
+  nginx imagemagick chromium postgresql nodejs default-jre-headless rhino vim'
+# PostgreSQL's own regression queries are in no package, but in the source of one.
+queries=/usr/local/share/mprof-tests/postgresql-regress
 bench_packages='heaptrack'
 
 wanted=$build_packages
+missing_source=''
 for set in "$@"; do
   case $set in
     build) ;;
-    test) wanted="$wanted $test_packages" ;;
+    test) wanted="$wanted $test_packages"; [ -d "$queries" ] || missing_source=queries ;;
     bench) wanted="$wanted $bench_packages" ;;
     *) echo "install_deps.sh: unknown set '$set'; known: build, test, bench" >&2; exit 2 ;;
   esac
@@ -29,18 +33,18 @@ for package in $wanted; do
   dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
     missing="$missing $package"
 done
-[ -n "$missing" ] || exit 0
+[ -n "$missing$missing_source" ] || exit 0
 
 as_root=''
 if [ "$(id -u)" -ne 0 ]; then
   command -v sudo >/dev/null || {
-    echo "install_deps.sh: needs root or sudo to install:$missing" >&2
+    echo "install_deps.sh: needs root or sudo to install:$missing $missing_source" >&2
     exit 1
   }
   as_root='sudo'
 fi
 
-echo "installing:$missing"
+echo "installing:$missing $missing_source"
 # Services that come with a package are not wanted here: redis-server would start and take its port.
 policy=/usr/sbin/policy-rc.d
 made_policy=no
@@ -55,3 +59,4 @@ $as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
 # Split into words on purpose: a list of packages.
 # shellcheck disable=SC2086
 $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+[ -z "$missing_source" ] || $as_root sh "$(dirname "$0")/install_queries.sh" "$queries"
