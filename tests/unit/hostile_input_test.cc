@@ -2,6 +2,7 @@
 // What docs/hostile-input.md promises: of names, of files that a dump names, and of memory.
 #include <sys/stat.h>
 #include <unistd.h>
+#include <zlib.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "dumper/control.h"
+#include "dumper/decode_pprof.h"
 #include "dumper/difference.h"
 #include "dumper/double_entry.h"
 #include "dumper/elf_file.h"
@@ -331,6 +333,33 @@ TEST_CASE("memory: labels that share their texts are bounded by the size of the 
   CHECK(profile.samples.size() < kRows);
   CHECK_FALSE(profile.samples.empty());
   CHECK_THAT(dump.damage().back(), Contains("a profile would take more memory"));
+}
+
+std::string gzip_of_zeros(size_t size) {
+  const std::string zeros(size, '\0');
+  std::string packed(size / 500 + 1000, '\0');
+  z_stream stream{};
+  REQUIRE(deflateInit2(&stream, 9, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) == Z_OK);
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(zeros.data()));
+  stream.avail_in = static_cast<uInt>(zeros.size());
+  stream.next_out = reinterpret_cast<Bytef*>(packed.data());
+  stream.avail_out = static_cast<uInt>(packed.size());
+  REQUIRE(deflate(&stream, Z_FINISH) == Z_STREAM_END);
+  packed.resize(stream.total_out);
+  deflateEnd(&stream);
+  return packed;
+}
+
+// The limits were numbers: any small file could take a gigabyte, and four more for its rows.
+TEST_CASE("memory: what a profile unpacks to is bounded by its size, and so is what it becomes") {
+  DecodeLimits limits;
+  limits.free_bytes = 1 << 20;
+  CHECK_THROWS_WITH(decode_pprof(gzip_of_zeros(50 << 20), limits),
+                    Contains("decompresses to more than"));
+  std::string rows("\x32\0", 2);  // the empty string, then empty samples: two bytes each
+  for (int i = 0; i < 1'000'000; ++i) rows.append("\x12\0", 2);
+  limits.most_memory_to_one = 10;
+  CHECK_THROWS_WITH(decode_pprof(rows, limits), Contains("it needs more than"));
 }
 
 // A pass that never ends kept all that was read in memory: a frame of two kilobytes unpacks to two
