@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Functions by which a program sets or asks for a signal's action: of the signal that mprof uses it
-// sees its own action, never mprof's handler.
+// sees its own action, never mprof's handler. And those by which a thread comes not to want any
+// signal of ours: its mask, its alternate stack.
 //
 // Threads: any. Signals: safe. Allocates: no. Blocks: no.
 #include <errno.h>
 #include <signal.h>
 
+#include "format/thread_table.h"
+#include "preload/cpu_sampler.h"
 #include "preload/low.h"
 #include "preload/real_locks.h"
 #include "preload/signals.h"
@@ -32,13 +35,26 @@ sighandler_t set_handler(int number, sighandler_t handler, int flags, Real&& rea
   return kernels == SIG_ERR ? SIG_ERR : before.sa_handler;
 }
 
+// One of our signals that came to a thread which blocks it would be the program's to see: pending,
+// in a signalfd, in the program that it becomes.
+template <class Real>
+int change_mask(int how, const sigset_t* set, sigset_t* before, Real&& real) {
+  const int ours = own_signal();
+  if (set == nullptr || ours == 0) return real(how, set, before);
+  const bool has_ours = sigismember(set, ours) == 1;
+  if (has_ours && how != SIG_UNBLOCK) leave_thread_alone(mprof::format::kSignalBlocked);
+  const int result = real(how, set, before);
+  if (has_ours == (how == SIG_UNBLOCK) && how != SIG_BLOCK) look_at_thread_again();
+  return result;
+}
+
 }  // namespace
 
 extern "C" {
 
 MPROF_EXPORT int sigaction(int number, const struct sigaction* action,
                            struct sigaction* before) noexcept {
-  if (!is_own(number)) return real_locks.sigaction(number, action, before);
+  if (!is_own(number)) return set_others_action(number, action, before);
   struct sigaction programs;
   const bool has_moved = program_sets_action(number, action, &programs);
   if (has_moved && real_locks.sigaction(number, action, nullptr) != 0) return -1;
@@ -80,6 +96,22 @@ MPROF_EXPORT int sigignore(int number) noexcept {
 // action is none that could.
 MPROF_EXPORT int siginterrupt(int number, int flag) noexcept {
   return is_own(number) ? 0 : real_locks.siginterrupt(number, flag);
+}
+
+MPROF_EXPORT int sigprocmask(int how, const sigset_t* set, sigset_t* before) noexcept {
+  return change_mask(how, set, before, real_locks.sigprocmask);
+}
+
+MPROF_EXPORT int pthread_sigmask(int how, const sigset_t* set, sigset_t* before) noexcept {
+  return change_mask(how, set, before, real_locks.pthread_sigmask);
+}
+
+MPROF_EXPORT int sigaltstack(const stack_t* stack, stack_t* before) noexcept {
+  if (stack != nullptr && !handler_fits(*stack))
+    leave_thread_alone(mprof::format::kSmallSignalStack);
+  const int result = real_locks.sigaltstack(stack, before);
+  if (stack != nullptr) look_at_thread_again();
+  return result;
 }
 
 }  // extern "C"

@@ -78,6 +78,9 @@ namespace mprof::preload {
   X(sighandler_t, sigset, nullptr, int, sighandler_t)                                        \
   X(int, sigignore, nullptr, int)                                                            \
   X(int, siginterrupt, nullptr, int, int)                                                    \
+  X(int, sigaltstack, nullptr, const stack_t*, stack_t*)                                     \
+  X(int, sigprocmask, nullptr, int, const sigset_t*, sigset_t*)                              \
+  X(int, pthread_sigmask, nullptr, int, const sigset_t*, sigset_t*)                          \
   X(int, poll, nullptr, pollfd*, nfds_t, int)                                                \
   X(int, __poll_chk, nullptr, pollfd*, nfds_t, int, size_t)                                  \
   X(int, ppoll, nullptr, pollfd*, nfds_t, const timespec*, const sigset_t*)                  \
