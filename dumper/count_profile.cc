@@ -144,7 +144,7 @@ class SampleMaker {
         no_stack ? std::vector{stacks_.synthetic(kBeforeMprof)} : stacks_.locations(row.stack);
     sample.labels = names_.of_set(row.labels);
     if (!thread_name.empty()) sample.labels.push_back({"thread", thread_name, 0, {}, false});
-    stacks_.builder().sample(sample);
+    stacks_.add(std::move(sample));
   }
 
   // Something that no stack is known of.
@@ -153,7 +153,7 @@ class SampleMaker {
     values_.fill(totals, sample);
     if (is_nothing(sample)) return;
     sample.locations = {stacks_.synthetic(frame)};
-    stacks_.builder().sample(sample);
+    stacks_.add(std::move(sample));
   }
 
   // A row of the threadcreate profile: the threads that have names of their own, then the rest.

@@ -63,11 +63,6 @@ std::unique_ptr<ElfFile> open_with_build_id(const std::string& path, const std::
   return file != nullptr && file->build_id_hex() == hex ? std::move(file) : nullptr;
 }
 
-bool exists_but_not_regular(const std::string& path) {
-  struct stat info;
-  return stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode);
-}
-
 }  // namespace
 
 // libdebuginfod through dlopen, so that it is not needed where nobody asks for it.
@@ -193,8 +188,8 @@ DebugFiles::Supplement DebugFiles::supplement(const ElfFile& debug_file, Dwarf* 
   if (auto file = in_folders(hex)) return {std::move(file), true};
   const std::string path = *name == '/' ? name : real_folder(debug_file.path()) + name;
   if (auto file = open_with_build_id(path, hex)) return {std::move(file), true};
-  // libdw would now try the same path itself, and wait for ever where that is a FIFO.
-  return {nullptr, !exists_but_not_regular(path)};
+  // libdw would now open the same path itself, whatever is there.
+  return {nullptr, access(path.c_str(), F_OK) != 0};
 }
 
 std::string real_folder(const std::string& path) {

@@ -481,16 +481,32 @@ class Decoder {
 
 }  // namespace
 
+namespace {
+
+uint64_t multiple_of(uint64_t bytes, uint64_t times, uint64_t most, const DecodeLimits& limits) {
+  return std::min(most, limits.free_bytes + bytes * times);
+}
+
+Profile decode_plain(std::string_view bytes, const DecodeLimits& limits) {
+  return Decoder(bytes,
+                 multiple_of(bytes.size(), limits.most_memory_to_one, limits.profile_bytes, limits))
+      .run();
+}
+
+}  // namespace
+
 Profile decode_pprof(std::string_view bytes, const DecodeLimits& limits) {
   if (bytes.empty()) fail("the file is empty");
   if (!is_gzip(bytes)) {
     if (bytes.size() > limits.decompressed_bytes)
       fail(fmt::format("it has more than {} bytes, the limit", limits.decompressed_bytes));
-    return Decoder(bytes, limits.profile_bytes).run();
+    return decode_plain(bytes, limits);
   }
-  const std::string plain = Decompressor(bytes, limits.decompressed_bytes).run();
+  const uint64_t most =
+      multiple_of(bytes.size(), limits.most_unpacked_to_one, limits.decompressed_bytes, limits);
+  const std::string plain = Decompressor(bytes, most).run();
   if (plain.empty()) fail("the file is empty inside its gzip wrapper");
-  return Decoder(plain, limits.profile_bytes).run();
+  return decode_plain(plain, limits);
 }
 
 }  // namespace mprof::dumper

@@ -21,6 +21,11 @@ struct DecodeLimits {
   // Of the Profile, estimated. Needed besides the first limit: a string may be named by many rows,
   // and an empty row takes two bytes in the file but a hundred in memory.
   uint64_t profile_bytes = uint64_t{4} << 30;
+  // Nor more than these multiples of what was packed, and of what it unpacks to; small files are
+  // let off. Profiles of real programs stay below a tenth of them.
+  uint64_t free_bytes = uint64_t{64} << 20;
+  uint64_t most_unpacked_to_one = 100;
+  uint64_t most_memory_to_one = 100;
 };
 
 class DecodeError : public std::runtime_error {

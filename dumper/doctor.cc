@@ -21,9 +21,11 @@
 #include "dumper/count_profile.h"
 #include "dumper/cpu_times.h"
 #include "dumper/dump_reader.h"
+#include "dumper/elf_file.h"
 #include "dumper/heap_profile.h"
 #include "dumper/launch.h"
 #include "dumper/profile_comments.h"
+#include "dumper/terminal_text.h"
 #include "format/config.h"
 
 namespace mprof::dumper {
@@ -199,7 +201,7 @@ bool in_list(const std::string& name, const char* list) {
 }
 
 void report(const Finding& finding) {
-  fmt::print("{} {}\n", finding.is_problem ? "problem:" : "note:   ", finding.text);
+  fmt::print("{} {}\n", finding.is_problem ? "problem:" : "note:   ", printable(finding.text));
 }
 
 // A directory that is gone at the end, with what was written to it.
@@ -281,6 +283,14 @@ Findings judge_run(const std::vector<std::string>& command) {
 std::vector<Finding> examine_program(const std::string& path) {
   Findings out;
   examine(path, 0, out);
+  return out;
+}
+
+std::vector<Finding> examine_executable(const std::string& path) {
+  Findings out;
+  FileProblem why;
+  const UniqueFd file = open_regular_file(path, why);
+  if (file.valid()) judge_elf(path, read_elf(file.get()), out);
   return out;
 }
 

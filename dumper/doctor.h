@@ -17,6 +17,9 @@ struct Finding {
 
 // What the file at `path` says: kind, allocator, unwind tables, special rights.
 [[nodiscard]] std::vector<Finding> examine_program(const std::string& path);
+// Of a program that a dump names: nothing is said of a file that is no ELF program, nor shown of
+// it.
+[[nodiscard]] std::vector<Finding> examine_executable(const std::string& path);
 // The same, and what MPROF_* in the environment would do to it.
 [[nodiscard]] std::vector<Finding> examine_settings(const std::string& path);
 // Where the shell would find `command`; empty if nowhere.

@@ -39,6 +39,8 @@ constexpr size_t kMaxDamageLines = 64;
 // The target keeps 256 frames and adds a few of its own.
 constexpr size_t kMaxStackSteps = 512;
 constexpr size_t kMaxLabelSteps = 1024;
+constexpr size_t kMaxLabels = 64;  // of one set; the library gives it 16 and some of its own
+constexpr uint32_t kMaxPathBytes = 4096;
 constexpr int kLiveTries = 200;
 constexpr useconds_t kRetryPauseUs = 50;
 
@@ -580,7 +582,8 @@ std::optional<ModuleCopy> Dump::module(uint32_t number) const {
   copy.text_end = copy_once(row->text_end);
   copy.text_offset = copy_once(row->text_offset);
   copy.unloaded_ticks = relaxed(row->unloaded_ticks);
-  copy.path = text(copy_once(row->path), copy_once(row->path_bytes));
+  copy.path =
+      text(copy_once(row->path), std::min(uint32_t{copy_once(row->path_bytes)}, kMaxPathBytes));
   const uint32_t id_bytes = copy_once(row->build_id_bytes);
   if (id_bytes > sizeof(row->build_id))
     state_->note(fmt::format("module table: row {} has a build id of {} bytes, {} at most", number,
@@ -651,7 +654,8 @@ std::vector<LabelCopy> Dump::labels(uint32_t set) const {
   for (size_t steps = 0; set != kNoRow; ++steps) {
     const auto* row = state_->row<format::LabelRow>(TableId::kLabels, set);
     const uint32_t parent = row == nullptr ? set : copy_once(row->parent);
-    if ((parent >= set && parent != kNoRow) || row == nullptr || steps >= kMaxLabelSteps) {
+    if ((parent >= set && parent != kNoRow) || row == nullptr || steps >= kMaxLabelSteps ||
+        found.size() == kMaxLabels) {
       state_->note(fmt::format("label table: a label set breaks at row {}", set));
       break;
     }

@@ -2,7 +2,6 @@
 #include "dumper/dwarf_info.h"
 
 #include <dwarf.h>
-#include <sys/stat.h>
 
 #include <climits>
 #include <cstring>
@@ -100,11 +99,6 @@ uint64_t size_of(Dwarf_Die* die) {
   return size_bytes;
 }
 
-bool may_be_opened(const std::string& path) {
-  struct stat info;
-  return stat(path.c_str(), &info) != 0 || S_ISREG(info.st_mode);
-}
-
 // What stands before "::inner".
 std::string qualifier_of(Dwarf_Die* outer, std::string_view inner) {
   if (const char* name = string_of(outer, DW_AT_name)) return name;
@@ -140,6 +134,7 @@ std::unique_ptr<DwarfInfo> DwarfInfo::open(const ElfFile& file, DebugFiles& debu
     info->supplement_ = dwarf_begin_elf(info->supplement_file_->elf(), DWARF_C_READ, nullptr);
     if (info->supplement_ != nullptr) dwarf_setalt(dwarf, info->supplement_);
   }
+  info->ranges_left_ += file.file_bytes();
   info->folder_ = real_folder(file.path());
   info->list_units();
   info->index_units();
@@ -174,14 +169,15 @@ void DwarfInfo::index_units() {
 }
 
 void DwarfInfo::add_ranges(Dwarf_Die* die, uint32_t depth, uint32_t id,
-                           std::vector<AddressMap::Range>& out) const {
+                           std::vector<AddressMap::Range>& out) {
   Dwarf_Addr base = 0;
   Dwarf_Addr low = 0;
   Dwarf_Addr high = 0;
   ptrdiff_t at = 0;
-  for (size_t i = 0; i < kMaxRangesPerDie && out.size() < kMaxRanges; ++i) {
+  for (size_t i = 0; i < kMaxRangesPerDie && out.size() < kMaxRanges && ranges_left_ != 0; ++i) {
     at = dwarf_ranges(die, at, &base, &low, &high);
     if (at <= 0) return;
+    --ranges_left_;
     if (low < high && code_.find(low) != kNone) out.push_back({low, high, depth, id});
   }
 }

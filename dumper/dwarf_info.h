@@ -82,8 +82,7 @@ class DwarfInfo {
   void index_rangeless_units();
   void index_unit(Unit& unit);
   void attach_split_unit(Unit& unit) const;
-  void add_ranges(Dwarf_Die* die, uint32_t depth, uint32_t id,
-                  std::vector<AddressMap::Range>& out) const;
+  void add_ranges(Dwarf_Die* die, uint32_t depth, uint32_t id, std::vector<AddressMap::Range>& out);
   void walk_children(Walk& walk, Dwarf_Die* parent, uint32_t scope, uint32_t enclosing,
                      uint32_t depth);
   void walk_die(Walk& walk, Dwarf_Die* die, uint32_t scope, uint32_t enclosing, uint32_t depth);
@@ -104,6 +103,8 @@ class DwarfInfo {
   std::string folder_;  // of the file, for .dwo files beside it
   Dwarf* supplement_ = nullptr;
   std::unique_ptr<ElfFile> supplement_file_;
+  // One range list may be named by many: all together are no more than the file has bytes.
+  uint64_t ranges_left_ = uint64_t{1} << 20;
   std::vector<Unit> units_;
   AddressMap by_address_;
   std::vector<uint32_t> rangeless_;  // units that do not say which addresses they cover

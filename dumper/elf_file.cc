@@ -4,9 +4,11 @@
 #include <elfutils/libdwelf.h>
 #include <fcntl.h>
 #include <gelf.h>
+#include <linux/magic.h>
 #include <lzma.h>
 #include <sys/auxv.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,6 +22,9 @@ namespace {
 // Above this a file is not a program; a sparse file could claim any size for free.
 constexpr off_t kMaxFileBytes = off_t{32} << 30;
 constexpr size_t kMaxUnpackedBytes = size_t{512} << 20;
+// More than any table of symbols shrinks.
+constexpr size_t kMaxUnpackRatio = 64;
+constexpr uint64_t kMaxSymbolTableBytes = uint64_t{1} << 30;
 constexpr uint64_t kMaxUnpackMemoryBytes = uint64_t{256} << 20;
 // Programs of a thousand libraries exist, and so does a soft limit of 1024 descriptors: from
 // here on a file is read whole and closed.
@@ -63,14 +68,15 @@ bool is_data_symbol(const GElf_Sym& symbol) {
 }
 
 std::vector<char> unpack_xz(const void* packed, size_t packed_bytes) {
-  std::vector<char> out(std::max<size_t>(packed_bytes * 8, 4096));
+  const size_t most_bytes = std::min(kMaxUnpackedBytes, packed_bytes * kMaxUnpackRatio);
+  std::vector<char> out(std::min(most_bytes, std::max<size_t>(packed_bytes * 8, 4096)));
   lzma_stream stream = LZMA_STREAM_INIT;
   if (lzma_stream_decoder(&stream, kMaxUnpackMemoryBytes, 0) != LZMA_OK) return {};
   stream.next_in = static_cast<const uint8_t*>(packed);
   stream.avail_in = packed_bytes;
   lzma_ret result = LZMA_OK;
-  while (result == LZMA_OK && stream.total_out < kMaxUnpackedBytes) {
-    if (stream.total_out == out.size()) out.resize(out.size() * 2);
+  while (result == LZMA_OK && stream.total_out < most_bytes) {
+    if (stream.total_out == out.size()) out.resize(std::min(most_bytes, out.size() * 2));
     stream.next_out = reinterpret_cast<uint8_t*>(out.data()) + stream.total_out;
     stream.avail_out = out.size() - stream.total_out;
     result = lzma_code(&stream, LZMA_FINISH);
@@ -78,6 +84,25 @@ std::vector<char> unpack_xz(const void* packed, size_t packed_bytes) {
   out.resize(result == LZMA_STREAM_END ? stream.total_out : 0);
   lzma_end(&stream);
   return out;
+}
+
+// What the kernel makes up when it is read, or opened: some of it acts, some never ends.
+bool is_made_up(const std::string& path) {
+  struct statfs info;
+  if (statfs(path.c_str(), &info) != 0) return false;
+  switch (static_cast<uint32_t>(info.f_type)) {
+    case PROC_SUPER_MAGIC:
+    case SYSFS_MAGIC:
+    case DEBUGFS_MAGIC:
+    case TRACEFS_MAGIC:
+    case SECURITYFS_MAGIC:
+    case CGROUP_SUPER_MAGIC:
+    case CGROUP2_SUPER_MAGIC:
+    case BPF_FS_MAGIC:
+    case EFIVARFS_MAGIC:
+    case BINFMTFS_MAGIC: return true;
+    default: return false;
+  }
 }
 
 size_t image_size(const Elf64_Ehdr& header, const char* base) {
@@ -105,6 +130,11 @@ void UniqueFd::reset() {
   fd_ = -1;
 }
 
+bool may_be_opened(const std::string& path) {
+  struct stat info;
+  return stat(path.c_str(), &info) != 0 || (S_ISREG(info.st_mode) && !is_made_up(path));
+}
+
 UniqueFd open_regular_file(const std::string& path, FileProblem& problem) {
   struct stat info;
   problem = FileProblem::kNone;
@@ -114,7 +144,7 @@ UniqueFd open_regular_file(const std::string& path, FileProblem& problem) {
     problem = problem_of_open(errno);
     return {};
   }
-  if (!S_ISREG(info.st_mode)) {
+  if (!S_ISREG(info.st_mode) || is_made_up(path)) {
     problem = FileProblem::kRefused;
     return {};
   }
@@ -127,7 +157,6 @@ UniqueFd open_regular_file(const std::string& path, FileProblem& problem) {
     problem = FileProblem::kRefused;
     return {};
   }
-  // Nothing in /proc has a size, and reading some of it blocks.
   if (info.st_size < static_cast<off_t>(sizeof(Elf64_Ehdr))) {
     problem = FileProblem::kNotElf;
     return {};
@@ -147,6 +176,8 @@ std::unique_ptr<ElfFile> ElfFile::from_fd(UniqueFd fd, const std::string& path,
   std::unique_ptr<ElfFile> file(new ElfFile);
   file->path_ = path;
   file->fd_ = std::move(fd);
+  struct stat info;
+  if (fstat(file->fd_.get(), &info) == 0) file->file_bytes_ = static_cast<uint64_t>(info.st_size);
   Elf* elf = elf_begin(file->fd_.get(), ELF_C_READ, nullptr);
   if (elf != nullptr && file->fd_.get() >= kManyFds && elf_cntl(elf, ELF_C_FDREAD) == 0)
     file->fd_.reset();
@@ -160,6 +191,7 @@ std::unique_ptr<ElfFile> ElfFile::from_image(std::vector<char> image, const std:
   std::unique_ptr<ElfFile> file(new ElfFile);
   file->path_ = path;
   file->image_ = std::move(image);
+  file->file_bytes_ = file->image_.size();
   Elf* elf = elf_memory(file->image_.data(), file->image_.size());
   return file->adopt(elf) ? std::move(file) : nullptr;
 }
@@ -256,6 +288,7 @@ std::vector<ElfSymbol> ElfFile::symbols(uint32_t section_type, Wanted&& wanted) 
   for (Elf_Scn* section = nullptr; (section = elf_nextscn(elf_, section)) != nullptr;) {
     GElf_Shdr header;
     if (gelf_getshdr(section, &header) == nullptr || header.sh_type != section_type) continue;
+    if (header.sh_size > kMaxSymbolTableBytes) return symbols;
     Elf_Data* data = elf_getdata(section, nullptr);
     if (data == nullptr || data->d_type != ELF_T_SYM) return symbols;
     const size_t count = data->d_size / sizeof(Elf64_Sym);

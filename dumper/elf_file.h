@@ -5,7 +5,8 @@
 // Threads   One at a time.
 // Fails     open() returns nullptr and says why. What is broken inside the file reads as absent.
 // Trust     The path comes from a dump: only regular files are opened (a FIFO would block, a
-//           device may act), and never for writing. Sections are read, not mapped: a file that
+//           device may act, and so may what the kernel makes up in /proc or /sys), and never for
+//           writing. Sections are read, not mapped: a file that
 //           is truncated under a mapping would end the program with SIGBUS.
 #pragma once
 
@@ -41,7 +42,9 @@ class UniqueFd {
 
 enum class FileProblem { kNone, kMissing, kRefused, kNotElf };
 
-// Opens a regular file for reading, or says why not.
+// Whether there is nothing at the path, or a regular file that a disk has.
+[[nodiscard]] bool may_be_opened(const std::string& path);
+// Opens such a file for reading, or says why not.
 UniqueFd open_regular_file(const std::string& path, FileProblem& problem);
 
 struct ElfSymbol {
@@ -68,6 +71,7 @@ class ElfFile {
   [[nodiscard]] Elf* elf() const { return elf_; }
   [[nodiscard]] int fd() const { return fd_.get(); }
   [[nodiscard]] const std::string& path() const { return path_; }
+  [[nodiscard]] uint64_t file_bytes() const { return file_bytes_; }
   [[nodiscard]] const std::string& build_id_hex() const { return build_id_hex_; }
 
   // A program or library. Object files are not, nor are the files that dwz makes.
@@ -107,6 +111,7 @@ class ElfFile {
 
   std::string path_;
   std::string build_id_hex_;
+  uint64_t file_bytes_ = 0;
   std::vector<char> image_;  // must outlive elf_ when it is read from memory
   UniqueFd fd_;
   Elf* elf_ = nullptr;

@@ -10,6 +10,8 @@
 #include <stdexcept>
 #include <vector>
 
+#include "dumper/terminal_text.h"
+
 namespace mprof::dumper {
 namespace {
 
@@ -23,18 +25,15 @@ void append(std::string& out, fmt::format_string<Args...> format, Args&&... args
 
 // Names come from anywhere; a line break or tab in one would start a new line or column.
 std::string one_line(std::string_view text) {
-  std::string result(text.substr(0, kMaxLineBytes / 4));
-  for (char& c : result)
-    if (static_cast<unsigned char>(c) < ' ' || c == '\x7f') c = ' ';
-  return result;
+  return printable(text.substr(0, kMaxLineBytes / 4), ' ');
 }
 
 // A name that pprof reads as one word, does not look up as a file (brackets), and shows whole.
 std::string bracketed(std::string_view name) {
   if (name.starts_with('[') && name.ends_with(']')) name = name.substr(1, name.size() - 2);
-  std::string result(name.substr(0, 200));
+  std::string result = printable(name.substr(0, 200), '_');
   for (char& c : result) {
-    if (static_cast<unsigned char>(c) <= ' ' || c == '\x7f') c = '_';
+    if (c == ' ') c = '_';
     if (c == '/') c = '|';
   }
   return "[" + result + "]";

@@ -17,27 +17,6 @@
 namespace mprof::dumper {
 namespace {
 
-// One line of /proc/PID/maps.
-struct MapsLine {
-  std::string range;
-  std::string offset;
-  unsigned device_major = 0;
-  unsigned device_minor = 0;
-  ino_t inode = 0;
-  std::string path;
-};
-
-std::optional<MapsLine> parse_maps_line(const std::string& line) {
-  std::istringstream in(line);
-  std::string permissions;
-  std::string device;
-  MapsLine parsed;
-  if (!(in >> parsed.range >> permissions >> parsed.offset >> device >> parsed.inode)) return {};
-  if (sscanf(device.c_str(), "%x:%x", &parsed.device_major, &parsed.device_minor) != 2) return {};
-  std::getline(in >> std::ws, parsed.path);
-  return parsed;
-}
-
 std::vector<MapsLine> maps_of(uint32_t pid, bool* readable) {
   std::ifstream in(fmt::format("/proc/{}/maps", pid));
   std::vector<MapsLine> lines;
@@ -90,6 +69,17 @@ bool is_shared(const std::string& maps_line) {
 }
 
 }  // namespace
+
+std::optional<MapsLine> parse_maps_line(const std::string& line) {
+  std::istringstream in(line);
+  std::string permissions;
+  std::string device;
+  MapsLine parsed;
+  if (!(in >> parsed.range >> permissions >> parsed.offset >> device >> parsed.inode)) return {};
+  if (sscanf(device.c_str(), "%x:%x", &parsed.device_major, &parsed.device_minor) != 2) return {};
+  std::getline(in >> std::ws, parsed.path);
+  return parsed;
+}
 
 std::optional<uint64_t> process_start_ticks(uint32_t pid) {
   std::ifstream in(fmt::format("/proc/{}/stat", pid));

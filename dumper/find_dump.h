@@ -13,6 +13,17 @@
 
 namespace mprof::dumper {
 
+// One line of /proc/PID/maps.
+struct MapsLine {
+  std::string range;
+  std::string offset;
+  unsigned device_major = 0;
+  unsigned device_minor = 0;
+  ino_t inode = 0;
+  std::string path;
+};
+[[nodiscard]] std::optional<MapsLine> parse_maps_line(const std::string& line);
+
 // Field 22 of /proc/PID/stat; nothing if there is no such process.
 [[nodiscard]] std::optional<uint64_t> process_start_ticks(uint32_t pid);
 

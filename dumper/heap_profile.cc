@@ -105,7 +105,7 @@ void add_buckets(const Dump& dump, const HeapReading& reading, HeapView view,
       sample.variances.clear();
     sample.locations = stacks.locations(bucket.stack);
     sample.labels = labels_of(dump, bucket);
-    stacks.builder().sample(sample);
+    stacks.add(std::move(sample));
   }
 }
 
@@ -120,7 +120,7 @@ void add_lost_blocks(const Dump& dump, StackTranslator& stacks) {
     Sample sample;
     sample.values = {clamp_value(count), 0, 0, 0};
     sample.locations = {stacks.synthetic(fmt::format("[lost: {}]", format::kLostNames[index]))};
-    stacks.builder().sample(sample);
+    stacks.add(std::move(sample));
   }
 }
 

@@ -401,6 +401,7 @@ class HttpServer::Impl final : public httplib::Server {
   }
 
   bool run() { return listen_after_bind() || stopped_; }
+  void serve(int fd) { process_and_close_socket(fd); }
 
  private:
   bool process_and_close_socket(socket_t fd) override {
@@ -438,6 +439,7 @@ uint16_t HttpServer::bind(const std::string& host, uint16_t port) {
 }
 bool HttpServer::run() { return impl_->run(); }
 void HttpServer::stop() { impl_->stop_all(); }
+void HttpServer::serve(int fd) { impl_->serve(fd); }
 
 BodyFile::BodyFile(const std::string& path) : fd_(open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
   if (fd_ < 0) throw std::system_error(errno, std::generic_category(), path);

@@ -87,6 +87,8 @@ class HttpServer {
   // Serves until stop(); false if it had to end without.
   bool run();
   void stop();
+  // Serves one connection that somebody else accepted, here and now, and closes it.
+  void serve(int fd);
 
  private:
   class Impl;

@@ -27,6 +27,9 @@ constexpr size_t kMaxTraceWords = (2u << 20) / sizeof(uint64_t);
 // frame heads that each claim the whole rest of it.
 constexpr uint64_t kSearchBudgetBytes = uint64_t{256} << 20;
 constexpr size_t kSearchBlockBytes = 4096;
+// A frame of some bytes may unpack to spans of a hundred thousand rings. No program has more
+// threads than this.
+constexpr size_t kMostRings = size_t{1} << 20;
 
 uint32_t crc_of(const void* bytes, size_t count) {
   return static_cast<uint32_t>(crc32_z(0, static_cast<const Bytef*>(bytes), count));
@@ -51,6 +54,12 @@ uint32_t first_frame_of(JournalKind kind) {
 }
 
 std::string errno_text(int error) { return std::strerror(error); }
+
+[[noreturn]] void fail(const std::string& path, const char* what, int error) {
+  const std::string text = fmt::format("{}: {}: {}", path, what, errno_text(error));
+  if (error == ENOSPC || error == EDQUOT) throw NoRoomForJournal(text, error);
+  throw JournalError(text);
+}
 
 bool same_dump(const JournalHeader& a, const JournalHeader& b) {
   return std::memcmp(&a, &b, sizeof a) == 0;
@@ -301,8 +310,7 @@ void JournalWriter::open_file() {
   fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0600);
   if (fd_ < 0 && errno == ELOOP)
     throw JournalError(fmt::format("{}: is a symbolic link; not followed", path_));
-  if (fd_ < 0)
-    throw JournalError(fmt::format("{}: cannot be opened: {}", path_, errno_text(errno)));
+  if (fd_ < 0) fail(path_, "cannot be opened", errno);
   struct stat status {};
   if (::fstat(fd_, &status) != 0 || !S_ISREG(status.st_mode))
     throw JournalError(fmt::format("{}: is not a regular file; left alone", path_));
@@ -333,7 +341,7 @@ void JournalWriter::recover() {
   JournalFrame frame;
   while (reader.next(frame)) {
     for (const ProfbufSpan& span : frame.spans)
-      resume_[span.head.row] = {span.head.to, span.head.dropped};
+      if (span.head.row < kMostRings) resume_[span.head.row] = {span.head.to, span.head.dropped};
     was_complete_ = (frame.flags & kFrameComplete) != 0;
     if ((frame.flags & kFrameSegment) != 0)
       segments_.push_back({frame.file_offset, frame.sequence, 0, 0});
@@ -351,8 +359,7 @@ void JournalWriter::write_header() {
   std::vector<char> bytes(header_.header_bytes);
   std::memcpy(bytes.data(), &header_, sizeof header_);
   const int error = write_at_end(bytes);
-  if (error != 0)
-    throw JournalError(fmt::format("{}: cannot be written: {}", path_, errno_text(error)));
+  if (error != 0) fail(path_, "cannot be written", error);
 }
 
 int JournalWriter::write_mark(KeptMark mark) {

@@ -25,6 +25,11 @@ namespace mprof::dumper {
 struct JournalError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
+// A new journal for which there is no room now.
+struct NoRoomForJournal : JournalError {
+  NoRoomForJournal(const std::string& text, int error) : JournalError(text), error(error) {}
+  int error;
+};
 
 inline constexpr uint64_t kJournalMagic = 0x0a6c6e726a706d89;  // "\x89mpjrnl\n"
 inline constexpr uint32_t kJournalVersion = 1;

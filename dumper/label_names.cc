@@ -13,8 +13,11 @@ namespace mprof::dumper {
 const std::vector<Label>& LabelNames::of_set(uint32_t set) {
   const auto [found, is_new] = by_set_.try_emplace(set);
   if (!is_new) return found->second;
-  for (const LabelCopy& label : dump_.labels(set))
-    found->second.push_back({label.key, text_of(label), 0, {}, false});
+  for (const LabelCopy& label : dump_.labels(set)) {
+    Label named = {label.key, text_of(label), 0, {}, false};
+    if (!budget_.take(sizeof named + named.key.size() + named.str.size())) break;
+    found->second.push_back(std::move(named));
+  }
   // The dump has the newest first.
   std::reverse(found->second.begin(), found->second.end());
   return found->second;

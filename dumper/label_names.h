@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "dumper/dump_reader.h"
+#include "dumper/memory_budget.h"
 #include "dumper/profile.h"
 #include "dumper/site_name.h"
 #include "dumper/symbolize.h"
@@ -19,7 +20,11 @@ namespace mprof::dumper {
 class LabelNames {
  public:
   LabelNames(const Dump& dump, Symbolizer& symbolizer, SymbolDetail detail)
-      : dump_(dump), symbolizer_(symbolizer), detail_(detail), sites_(dump, symbolizer, detail) {}
+      : dump_(dump),
+        symbolizer_(symbolizer),
+        detail_(detail),
+        sites_(dump, symbolizer, detail),
+        budget_(dump, "its labels") {}
 
   [[nodiscard]] const std::vector<Label>& of_set(uint32_t set);
   // An address as the symbol that it lies in, a stack as "function file:line".
@@ -32,6 +37,7 @@ class LabelNames {
   Symbolizer& symbolizer_;
   SymbolDetail detail_;
   SiteNames sites_;
+  MemoryBudget budget_;
   std::map<uint32_t, std::vector<Label>> by_set_;
 };
 

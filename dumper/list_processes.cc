@@ -14,6 +14,7 @@
 #include "dumper/dump_reader.h"
 #include "dumper/find_dump.h"
 #include "dumper/profile_comments.h"
+#include "dumper/terminal_text.h"
 
 namespace mprof::dumper {
 namespace {
@@ -112,8 +113,8 @@ std::string processes_table(const std::vector<ProfiledProcess>& processes) {
     out += fmt::format("{:>8}  {:<23}  {:>12}  {:>12}  {:>8}  {:>7}  {:>5}  {}\n{:>89}{}\n", p.pid,
                        time_text(p.started_realtime_ns), rate_text(p.heap_rate_bytes, " B"),
                        rate_text(p.block_rate_ns, " ns"), rate_text(p.mutex_fraction, ""),
-                       rate_text(p.cpu_hz, " Hz"), p.trace_on ? "on" : "off", p.dump, "",
-                       command_text(p.command));
+                       rate_text(p.cpu_hz, " Hz"), p.trace_on ? "on" : "off", printable(p.dump), "",
+                       printable(command_text(p.command)));
   return out;
 }
 

@@ -30,12 +30,13 @@
 #include "dumper/site_name.h"
 #include "dumper/snapshot.h"
 #include "dumper/start_drain.h"
+#include "dumper/terminal_text.h"
 #include "dumper/write_profiles.h"
 
 namespace mprof::dumper {
 namespace {
 
-void complain(const std::string& line) { fmt::print(stderr, "mprof: {}\n", line); }
+void complain(const std::string& line) { fmt::print(stderr, "mprof: {}\n", printable_lines(line)); }
 
 void show_damage(const Dump& dump) {
   for (const std::string& line : dump.damage())

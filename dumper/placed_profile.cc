@@ -17,7 +17,7 @@ bool is_libmprof(std::string_view path) {
 }
 
 StackTranslator::StackTranslator(const Dump& dump, PlacedProfile& out)
-    : dump_(dump), out_(out), builder_(out.profile) {
+    : dump_(dump), out_(out), builder_(out.profile), budget_(dump, "a profile") {
   load_modules();
 }
 
@@ -35,6 +35,14 @@ std::vector<uint32_t> StackTranslator::locations(const StackCopy& stack) {
   // mprof's own work, seen by itself.
   if (result.empty()) result.push_back(synthetic(stack.frames.empty() ? "[no stack]" : "[mprof]"));
   return result;
+}
+
+// Twice, because the builder keeps it as a key, too.
+void StackTranslator::add(Sample sample) {
+  uint64_t bytes = sizeof sample + sample.locations.size() * sizeof(uint64_t);
+  for (const Label& label : sample.labels)
+    bytes += sizeof label + label.key.size() + label.str.size();
+  if (budget_.take(2 * bytes)) builder_.sample(std::move(sample));
 }
 
 void StackTranslator::add_module(const ModuleCopy& module) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "dumper/dump_reader.h"
+#include "dumper/memory_budget.h"
 #include "dumper/profile.h"
 #include "dumper/symbolize.h"
 
@@ -34,7 +35,8 @@ class StackTranslator {
   // One that the dump does not have; its number is that of the next row.
   void add_module(const ModuleCopy& module);
   uint32_t synthetic(std::string_view name);
-  ProfileBuilder& builder() { return builder_; }
+  // Adds it to the profile, unless that has become too large.
+  void add(Sample sample);
 
  private:
   struct Module {
@@ -52,6 +54,7 @@ class StackTranslator {
   const Dump& dump_;
   PlacedProfile& out_;
   ProfileBuilder builder_;
+  MemoryBudget budget_;
   std::vector<Module> modules_;
   std::map<std::pair<uint32_t, uint64_t>, uint32_t> locations_;
 };

@@ -100,7 +100,10 @@ class DiffFormatter {
     unit_ = options.unit == "auto" ? unit() : options.unit;
   }
 
-  std::string run() const {
+  [[nodiscard]] std::string run() const { return printable_lines(text()); }
+
+ private:
+  [[nodiscard]] std::string text() const {
     std::string out = fmt::format("Type: {}, {}\n", printable(report_.type.type),
                                   is_cum() ? "with callees (cum)" : "without callees (flat)");
     out += fmt::format("A: {}{}\n", printable(a_.name), circumstances(a_.profile));
@@ -115,8 +118,6 @@ class DiffFormatter {
     }
     return out;
   }
-
- private:
   bool is_cum() const { return options_.by == TopSort::kCum; }
 
   std::string unit() const {

@@ -28,7 +28,7 @@ constexpr size_t kTopShown = 3;
 class Sheet {
  public:
   void line(std::string_view label, std::string_view value) {
-    out_ += fmt::format("{:<16}{}\n", label, value);
+    out_ += fmt::format("{:<16}{}\n", label, printable(value));
   }
   void more(std::string_view value) { line("", value); }
   std::string take() { return std::move(out_); }
@@ -135,8 +135,8 @@ void add_trace(const Dump& dump, Sheet& sheet) {
 void add_customs(const Dump& dump, const CountReading& counts, Sheet& sheet) {
   std::string label = "program's own";
   for (const CustomProfile& custom : CustomProfiles(dump).all()) {
-    sheet.line(label, fmt::format("{}: {}", printable(custom.name),
-                                  contents_text(sum(dump, counts, custom.kind))));
+    sheet.line(label,
+               fmt::format("{}: {}", custom.name, contents_text(sum(dump, counts, custom.kind))));
     label.clear();
   }
 }
@@ -248,7 +248,7 @@ void add_hints(const Dump& dump, const HeapReading& reading, Sheet& sheet) {
                                       "against the rate of {} bytes (MPROF_HEAP_RATE=1 records "
                                       "all), or its allocations never reach libmprof.so",
                                       dump.header().heap_rate_bytes));
-  for (const Finding& finding : examine_program(dump.executable()))
+  for (const Finding& finding : examine_executable(dump.executable()))
     if (finding.is_problem) sheet.more(finding.text);
 }
 
@@ -301,7 +301,7 @@ std::string report_summary(const Dump& dump, const HeapReading& reading, const P
   const bool running = dump.life() == Life::kRunning;
   std::string text = fmt::format(
       "process {}: {}\n  allocated {} in {} objects; {} {}; peak {}\n", dump.header().pid,
-      command_text(dump.command_line()), estimate_text(sums.alloc_bytes, "bytes"),
+      printable(command_text(dump.command_line())), estimate_text(sums.alloc_bytes, "bytes"),
       estimate_text(sums.alloc_objects, "count"),
       running ? "still running, in use now" : "in use at the end",
       estimate_text(sums.live_bytes, "bytes"), estimate_text(sums.peak_bytes, "bytes"));
@@ -312,9 +312,10 @@ std::string report_summary(const Dump& dump, const HeapReading& reading, const P
   const TopReport top = compute_top(allocs, options);
   for (size_t i = 0; i < std::min(top.rows.size(), kTopShown) && top.rows[i].flat > 0; ++i)
     text += fmt::format("  {:>10}  {}\n", bytes_text(static_cast<double>(top.rows[i].flat)),
-                        top.rows[i].name);
+                        printable(top.rows[i].name));
   for (const std::string& line : loss_lines(dump)) text += fmt::format("  {}\n", line);
-  for (const std::string& line : dump.damage()) text += fmt::format("  damage: {}\n", line);
+  for (const std::string& line : dump.damage())
+    text += fmt::format("  damage: {}\n", printable(line));
   return text;
 }
 

@@ -382,14 +382,14 @@ TopReport compute_top(const Profile& profile, const TopOptions& options) {
 }
 
 std::string format_top(const Profile& profile, const TopReport& report, const TopOptions& options) {
-  return TopFormatter(profile, report, options).run();
+  return printable_lines(TopFormatter(profile, report, options).run());
 }
 
 std::string format_value(double value, std::string_view from_unit, std::string_view to_unit) {
   const Scaled scaled = scale(value, from_unit, to_unit);
   std::string text = fmt::format("{:.2f}", scaled.value);
   if (text.ends_with(".00")) text.resize(text.size() - 3);
-  return text == "0" || text == "-0" ? "0" : text + scaled.unit;
+  return text == "0" || text == "-0" ? "0" : text + printable(scaled.unit);
 }
 
 std::string common_unit(std::span<const int64_t> values, int64_t total, const std::string& from) {

@@ -33,21 +33,24 @@ format::TraceReader trace_reader(const View& view) {
 RingDrain::RingDrain(Dump& dump, JournalKind kind) : dump_(dump), kind_(kind) {
   if (kind == JournalKind::kEvents ||
       ::access(journal_path_of(dump.path(), kind).c_str(), F_OK) == 0)
-    open_journal();
+    (void)open_journal();  // without room for it: move() tries again
 }
 
-void RingDrain::open_journal() {
+int RingDrain::open_journal() {
   try {
     journal_.emplace(journal_path_of(dump_.path(), kind_),
                      journal_header_of(dump_.header(), kind_));
+  } catch (const NoRoomForJournal& error) {
+    return error.error;
   } catch (const JournalError& error) {
     if (kind_ == JournalKind::kEvents) throw;
     trouble_ = error.what();
-    return;
+    return 0;
   }
   complete_ = journal_->was_complete();
   can_drop_ = journal_->can_drop();
   limit();
+  return 0;
 }
 
 // Looking at the dump anew is costly; the count of rings tells when it is needed. A ring whose data
@@ -137,7 +140,7 @@ RingDrain::Look RingDrain::look() {
 }
 
 int RingDrain::move(format::ClockPoint begin) {
-  if (!journal_) open_journal();
+  if (const int error = journal_ ? 0 : open_journal(); error != 0) return error;
   uint32_t row = 0;
   for (bool more = true; more && trouble_.empty();) {
     begin_segment_if_due();

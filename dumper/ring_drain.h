@@ -63,7 +63,8 @@ class RingDrain {
     Ring after;
   };
 
-  void open_journal();
+  // 0, or the errno for which it cannot be had now, but later.
+  int open_journal();
   void refresh_if_grown();
   [[nodiscard]] std::optional<View> view(uint32_t row) const;
   void look_at_ring(uint32_t row, const View& view, Look& look);

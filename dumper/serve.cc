@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string_view>
 #include <thread>
@@ -298,11 +299,15 @@ sigset_t block_end_signals() {
 
 }  // namespace
 
+HttpHandler make_handler(const ServeOptions& options, std::string token) {
+  auto routes = std::make_shared<Routes>(options, std::move(token));
+  return [routes](const HttpRequest& request) { return routes->answer(request); };
+}
+
 int run_serve(const ServeOptions& options) {
   const std::string token = token_of(options);
   check_remote(options, !token.empty());
-  Routes routes(options, token);
-  HttpServer server([&routes](const HttpRequest& request) { return routes.answer(request); });
+  HttpServer server(make_handler(options, token));
   const uint16_t port = server.bind(options.listen.host, options.listen.port);
   fmt::print("serving http://{}/\n", address_text(options.listen.host, port));
   std::fflush(stdout);

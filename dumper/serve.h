@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "dumper/http_server.h"
 #include "dumper/serve_access.h"
 #include "dumper/symbolize.h"
 
@@ -22,6 +23,9 @@ struct ServeOptions {
   std::string token_variable;
   SymbolOptions symbols;
 };
+
+// What answers the requests; `token` empty: anybody may ask.
+[[nodiscard]] HttpHandler make_handler(const ServeOptions& options, std::string token);
 
 // Until SIGINT or SIGTERM. The exit code.
 int run_serve(const ServeOptions& options);

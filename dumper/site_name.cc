@@ -12,6 +12,7 @@ namespace mprof::dumper {
 namespace {
 
 constexpr const char* kNoStack = "[no stack]";
+constexpr const char* kLeftOut = "[left out]";
 
 bool is_allocator(const std::string& name) {
   return name.starts_with("operator new") || name == "malloc" || name == "calloc" ||
@@ -76,7 +77,8 @@ std::string SiteNames::of_stack(uint32_t leaf) {
 
 std::string SiteNames::find(uint32_t leaf, Skip skip) {
   for (const FrameRow& frame : dump_.stack(leaf).frames)
-    if (std::string name = name_of(frame, skip); !name.empty()) return name;
+    if (std::string name = name_of(frame, skip); !name.empty())
+      return budget_.take(name.size()) ? name : kLeftOut;
   return kNoStack;
 }
 

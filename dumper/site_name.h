@@ -8,6 +8,7 @@
 #include <string>
 
 #include "dumper/dump_reader.h"
+#include "dumper/memory_budget.h"
 #include "dumper/symbolize.h"
 
 namespace mprof::dumper {
@@ -18,7 +19,10 @@ namespace mprof::dumper {
 class SiteNames {
  public:
   SiteNames(const Dump& dump, Symbolizer& symbolizer, SymbolDetail detail)
-      : dump_(dump), symbolizer_(symbolizer), detail_(detail) {}
+      : dump_(dump),
+        symbolizer_(symbolizer),
+        detail_(detail),
+        budget_(dump, "the names of its places") {}
 
   // "function file:line" of the first frame that is not an allocator's, of this bucket's stack.
   [[nodiscard]] std::string of_bucket(uint32_t bucket);
@@ -34,6 +38,7 @@ class SiteNames {
   const Dump& dump_;
   Symbolizer& symbolizer_;
   SymbolDetail detail_;
+  MemoryBudget budget_;
   std::map<uint32_t, std::string> by_bucket_stack_;
   std::map<uint32_t, std::string> by_stack_;
 };

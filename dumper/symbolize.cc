@@ -4,6 +4,7 @@
 #include <elf.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <string_view>
 #include <unordered_map>
 #include <utility>
@@ -18,6 +19,7 @@
 namespace mprof::dumper {
 namespace {
 
+constexpr const char* kNoBuild = "-";                // that no file has
 constexpr std::string_view kDeleted = " (deleted)";  // the kernel's mark in /proc/PID/maps
 
 // Members are destroyed last to first: what reads a file goes before the file.
@@ -91,14 +93,15 @@ class Symbolizer::Impl {
  private:
   void load(const ModuleRef& ref, Module& module);
   void find_program(const ModuleRef& ref, Module& module) const;
-  bool try_program(const std::string& path, const std::string& wanted_id, bool is_certain,
-                   Module& module) const;
+  static bool try_program(const std::string& path, const std::string& wanted_id, Module& module);
   void find_debug(const std::string& wanted_id, Module& module);
   void read_symbols(Module& module) const;
   void read_dwarf(Module& module);
   static void read_data(Module& module);
   static std::vector<SymbolFrame> look_up(Module& module, uint64_t vaddr);
 
+  // A mangled name of some bytes may stand for one of thousands, and each for many addresses.
+  uint64_t names_left_bytes_ = uint64_t{1} << 30;
   SymbolOptions options_;
   DebugFiles debug_files_;
   std::unordered_map<std::string, std::unique_ptr<Module>> modules_;
@@ -138,14 +141,15 @@ void Symbolizer::Impl::find_program(const ModuleRef& ref, Module& module) const 
   }
   if (ref.path.empty()) return;
   const std::string path = options_.sysroot + ref.path;
-  if (try_program(path, wanted_id, true, module)) return;
+  if (try_program(path, ref.build_id_hex == kAnyBuild ? kAnyBuild : wanted_id, module)) return;
   if (!path.ends_with(kDeleted)) return;
   // What is there now is a newer file, or the same one put back: the build id decides.
-  try_program(path.substr(0, path.size() - kDeleted.size()), wanted_id, false, module);
+  const std::string before = path.substr(0, path.size() - kDeleted.size());
+  try_program(before, wanted_id.empty() ? kNoBuild : wanted_id, module);
 }
 
 bool Symbolizer::Impl::try_program(const std::string& path, const std::string& wanted_id,
-                                   bool is_certain, Module& module) const {
+                                   Module& module) {
   FileProblem problem;
   std::unique_ptr<ElfFile> file = ElfFile::open(path, problem);
   if (file == nullptr) {
@@ -156,8 +160,7 @@ bool Symbolizer::Impl::try_program(const std::string& path, const std::string& w
     module.status = ModuleSymbols::kNotElf;
     return false;
   }
-  const bool is_right = wanted_id.empty() ? is_certain : file->build_id_hex() == wanted_id;
-  if (!is_right) {
+  if (wanted_id != kAnyBuild && file->build_id_hex() != wanted_id) {
     module.status = ModuleSymbols::kFileReplaced;
     return false;
   }
@@ -200,7 +203,13 @@ void Symbolizer::Impl::read_dwarf(Module& module) {
 const std::vector<SymbolFrame>& Symbolizer::Impl::frames(const ModuleRef& ref, uint64_t vaddr) {
   Module& found = module(ref);
   const auto [entry, is_new] = found.known.try_emplace(vaddr);
-  if (is_new) entry->second = look_up(found, vaddr);
+  if (!is_new) return entry->second;
+  entry->second = look_up(found, vaddr);
+  uint64_t bytes = 0;
+  for (const SymbolFrame& frame : entry->second)
+    bytes += sizeof frame + frame.name.size() + frame.system_name.size() + frame.file.size();
+  if (bytes > names_left_bytes_) entry->second.clear();
+  names_left_bytes_ -= std::min(bytes, names_left_bytes_);
   return entry->second;
 }
 

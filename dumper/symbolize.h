@@ -5,7 +5,8 @@
 // Threads   One at a time.
 // Fails     Never throws for what is in a file: an address without a name has no frames, and
 //           status() says what is the matter with its module.
-// Trust     Module paths and build ids come from a dump, the files from anywhere.
+// Trust     Module paths and build ids come from a dump, the files from anywhere. What is opened,
+//           and what is shown of it: docs/hostile-input.md.
 #pragma once
 
 #include <cstdint>
@@ -51,9 +52,12 @@ enum class ModuleSymbols {
 // One clause for a message, such as "the file has been replaced by another build".
 const char* describe(ModuleSymbols status);
 
+// As a build id: that of whatever lies at the path.
+inline constexpr const char* kAnyBuild = "*";
+
 struct ModuleRef {
   std::string path;
-  std::string build_id_hex;  // empty when unknown: then the file at the path is believed
+  std::string build_id_hex;  // empty: it has none, and neither has the file that is believed
 };
 
 class Symbolizer {

@@ -8,8 +8,11 @@
 
 namespace mprof::dumper {
 
-// Control characters replaced: names come from files, and a terminal obeys what it is sent.
-[[nodiscard]] std::string printable(std::string_view text);
+// Replaced are control characters, those that turn the direction of writing, and bytes that are no
+// UTF-8: names come from files, and a terminal obeys what it is sent.
+[[nodiscard]] std::string printable(std::string_view text, char replacement = '?');
+// The same for what has lines already: newlines and tabs stay.
+[[nodiscard]] std::string printable_lines(std::string_view text);
 // Characters of UTF-8, each taken for one column.
 [[nodiscard]] size_t columns_of(std::string_view text);
 // Cut so that it is no wider; 0: any width.

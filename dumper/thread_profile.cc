@@ -411,7 +411,7 @@ ThreadProfile make_profile(const Dump& dump, const ThreadsReading& reading, Labe
       sample.labels = names.of_set(thread.labels);
       sample.labels.push_back({"thread", thread.name, 0, {}, false});
       sample.labels.push_back({"state", state_text(thread), 0, {}, false});
-      stacks.builder().sample(sample);
+      stacks.add(std::move(sample));
       out.stacks.push_back(std::move(sample.locations));
     }
   }

@@ -12,6 +12,8 @@
 
 #include "format/weights.h"
 
+#include "dumper/terminal_text.h"
+
 namespace mprof::dumper {
 namespace {
 
@@ -189,7 +191,8 @@ void add_to_window(WindowTotals& totals, const Event& event, const TickWindow& w
 
 std::string health_lines(const StreamHealth& health, const TickClock& clock) {
   std::string out;
-  for (const std::string& line : health.lines(clock)) out += fmt::format("# missing: {}\n", line);
+  for (const std::string& line : health.lines(clock))
+    out += fmt::format("# missing: {}\n", printable(line));
   return out;
 }
 
@@ -499,7 +502,7 @@ std::string lifetimes_table(const LifetimeReport& report, const SiteName& site_n
                        bytes_text(static_cast<double>(short_lived)), percent(short_lived, freed),
                        percent(lifetimes.freed_bytes_within_us(1'000'000), freed),
                        bytes_text(static_cast<double>(lifetimes.alloc_bytes)),
-                       bytes_text(static_cast<double>(lifetimes.live_bytes())), name);
+                       bytes_text(static_cast<double>(lifetimes.live_bytes())), printable(name));
   }
   return out;
 }

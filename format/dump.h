@@ -78,7 +78,7 @@ static_assert(place_of_row(8, 7).chunk == 0 && place_of_row(8, 8).chunk == 1 &&
 
 // Why something is not in the profile. Each is a count of samples (or of the thing named).
 enum class Lost : uint32_t {
-  kTableFull,      // a table could not grow
+  kTableFull,      // a block or mapping for which a table could not grow
   kReentered,      // a signal handler allocated while its thread was inside mprof
   kContended,      // a row stayed locked by a thread that was not running
   kNoThreadState,  // no memory for a thread's own block

@@ -117,7 +117,8 @@ MPROF_EXPORT int mprof_library_profile_add(const void* profile, const void* valu
   const CallSite site = MPROF_CALL_SITE();
   bool added = false;
   work_on_sample(
-      [&](ThreadBlock* thread) { added = add_value(thread, as_profile(profile), value, site); });
+      [&](ThreadBlock* thread) { added = add_value(thread, as_profile(profile), value, site); },
+      mprof::format::Lost::kValueNotAdded);
   return added ? 1 : 0;
 }
 

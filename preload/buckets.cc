@@ -149,6 +149,7 @@ bool buckets_init() {
 size_t buckets_index_bytes() { return kLabelledHeads * sizeof(uint32_t); }
 
 uint32_t find_bucket(format::BucketKind kind, uint32_t stack, uint32_t labels, uint32_t thread) {
+  if (stack == format::kNoRow) return format::kNoRow;
   RowKey key{static_cast<uint32_t>(kind), stack, labels, shard_of(thread)};
   if (labels != format::kNoRow && tables.buckets.used() >= kMostBelowLabelled) {
     const uint32_t known = find(key);

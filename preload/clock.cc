@@ -4,16 +4,60 @@
 #include <string.h>
 
 #include "preload/low.h"
+#include "preload/sys.h"
+#include "preload/thread_state.h"
 
 namespace mprof::preload {
 
+namespace {
+
+std::atomic<bool> are_watched;
+std::atomic<bool> stopped;
+std::atomic<uint64_t> last_ticks;  // where the time stands still, it is this
+std::atomic<uint64_t> last_ns;
+
+}  // namespace
+
 bool clock_is_tsc;
+std::atomic<bool> clock_is_free_tsc;
 
 void clock_init() {
   char source[16];
   const long got = read_small_file(
       "/sys/devices/system/clocksource/clocksource0/current_clocksource", source, sizeof source);
   clock_is_tsc = got >= 3 && memcmp(source, "tsc", 3) == 0;
+  clock_is_free_tsc.store(clock_is_tsc && !are_watched, std::memory_order_relaxed);
+}
+
+bool clocks_stand_still() {
+  if (!are_watched.load(std::memory_order_acquire)) return false;
+  return stopped.load(std::memory_order_relaxed) || self.is_strict != 0 ||
+         !sys::would_let_through(SYS_clock_gettime, CLOCK_MONOTONIC);
+}
+
+uint64_t monotonic_ns() {
+  if (clocks_stand_still()) return last_ns.load(std::memory_order_relaxed);
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
+}
+
+uint64_t ticks_where_allowed() {
+  if (clocks_stand_still()) return last_ticks.load(std::memory_order_relaxed);
+  return clock_is_tsc ? __builtin_ia32_rdtsc() : monotonic_ns();
+}
+
+void watch_clocks() {
+  if (clocks_stand_still()) return;
+  last_ticks.store(ticks(), std::memory_order_relaxed);
+  last_ns.store(monotonic_ns(), std::memory_order_relaxed);
+  are_watched.store(true, std::memory_order_release);
+  clock_is_free_tsc.store(false, std::memory_order_release);
+}
+
+void stop_clocks() {
+  watch_clocks();
+  stopped.store(true, std::memory_order_release);
 }
 
 namespace {

@@ -112,9 +112,10 @@ uint32_t labels_of(WaitKind kind, const void* object) {
 
 void count(ThreadBlock* thread, CountKind kind, uint32_t stack, uint32_t labels,
            const format::CountSample& sample, uint64_t now) {
-  if (stack == kNoRow) return;
-  const uint32_t row = find_count(kind, stack, labels, thread->row_number);
-  if (row != kNoRow) add_count(thread, row, sample, now);
+  const uint32_t row =
+      stack == kNoRow ? kNoRow : find_count(kind, stack, labels, thread->row_number);
+  if (row == kNoRow) return count_lost(format::Lost::kNotCounted);
+  add_count(thread, row, sample, now);
   if ((++thread->events & 255) == 0) update_clock();
 }
 
@@ -142,6 +143,7 @@ uint32_t stack_of_victim(ThreadBlock* thread, Wait& wait) {
       thread->wait_site_modules == modules)
     return thread->wait_site_stack;
   thread->wait_site_stack = capture_stack(thread, site);
+  if (thread->wait_site_stack == kNoRow) count_lost(format::Lost::kNotCounted);
   thread->wait_site = site.return_address();
   thread->wait_site_sp = site.callers_sp();
   thread->wait_site_modules = modules;

@@ -37,8 +37,8 @@ clockid_t cpu_clock_of(uint32_t tid) {
 }
 
 uint64_t process_cpu_ns() {
-  timespec used;
-  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+  timespec used = {};
+  sys::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
   return static_cast<uint64_t>(used.tv_sec) * kSecondNs + static_cast<uint64_t>(used.tv_nsec);
 }
 
@@ -174,8 +174,9 @@ bool handler_fits(const stack_t& stack) {
 
 uint32_t why_unsignalled() {
   uint32_t reasons = 0;
-  sigset_t blocked;
-  stack_t stack;
+  sigset_t blocked = {};
+  stack_t stack = {};
+  stack.ss_flags = SS_DISABLE;  // a filter of seccomp may be against the question
   sys::sigprocmask(SIG_BLOCK, nullptr, &blocked);
   sys::sigaltstack(nullptr, &stack);
   const auto number = static_cast<int>(header->signal_number.load(std::memory_order_relaxed));

@@ -24,7 +24,8 @@ using format::kNoRow;
 using format::Lost;
 using Outcome = ValueTable::Outcome;
 
-CustomProfile profiles[kMostCustomProfiles];
+// No constructor: one would empty it after the first values.
+constinit CustomProfile profiles[kMostCustomProfiles] = {};
 // Release when one more is whole <-> acquire by whoever looks.
 std::atomic<uint32_t> profiles_used;
 // Held while a profile or its row is made.

@@ -28,6 +28,7 @@ using format::TableId;
 
 constexpr size_t kMaxPath = 1536;
 char path[kMaxPath];
+char first_folder[kMaxPath];  // where the program began: a forked child may be elsewhere
 dev_t dump_device;
 ino_t dump_inode;
 std::atomic<bool> growing;
@@ -41,8 +42,21 @@ struct Mapped {
 Mapped mapped[kTables * kMaxChunks + 1];
 uint32_t mapped_count;
 
-// A disk that stays full must not cost system calls for ever.
+// A disk that stays full must not cost system calls all the time: after so many failures growth is
+// tried once a second, for the disk may have room again.
 constexpr uint64_t kMaxGrowthFailures = 16;
+constexpr uint64_t kGrowthPauseNs = 1000000000;
+std::atomic<uint64_t> growth_failed_ns;
+
+bool is_growth_paused() {
+  return header->mapped_growth_failures.load(std::memory_order_relaxed) >= kMaxGrowthFailures &&
+         monotonic_ns() - growth_failed_ns.load(std::memory_order_relaxed) < kGrowthPauseNs;
+}
+
+void note_growth_failure() {
+  growth_failed_ns.store(monotonic_ns(), std::memory_order_relaxed);
+  header->mapped_growth_failures.fetch_add(1, std::memory_order_relaxed);
+}
 
 constexpr size_t round_up(size_t value, size_t unit) { return (value + unit - 1) / unit * unit; }
 
@@ -157,9 +171,8 @@ const char* base_name(const char* whole) {
 bool build_path(const char* pattern, const char* executable, unsigned attempt) {
   Line out;
   if (*pattern != '/') {
-    char directory[kMaxPath];
-    if (!sys::getcwd(directory, sizeof directory)) return false;
-    out << directory << "/";
+    if (*first_folder == '\0' && !sys::getcwd(first_folder, sizeof first_folder)) return false;
+    out << first_folder << "/";
   }
   for (; *pattern != '\0'; ++pattern) {
     const char one[2] = {*pattern, '\0'};
@@ -178,6 +191,18 @@ bool build_path(const char* pattern, const char* executable, unsigned attempt) {
   return true;
 }
 
+// Why what has the name already cannot be an earlier dump, or a link that somebody laid: a folder
+// or a device was meant, and a file beside it would be a surprise.
+int why_not_beside() {
+  struct stat status;
+  const int fd = sys::open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+  if (fd < 0) return 0;
+  const bool is_known = sys::fstat(fd, &status) == 0;
+  sys::close(fd);
+  if (!is_known || S_ISREG(status.st_mode) || S_ISLNK(status.st_mode)) return 0;
+  return S_ISDIR(status.st_mode) ? -EISDIR : -EEXIST;
+}
+
 // exec keeps the pid, so the program's second life meets the first one's file: the next free
 // name is taken, and nothing is ever overwritten.
 int open_new_file(const char* pattern, const char* executable) {
@@ -185,6 +210,7 @@ int open_new_file(const char* pattern, const char* executable) {
     if (!build_path(pattern, executable, attempt)) return -ENAMETOOLONG;
     const int fd = sys::open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd != -EEXIST) return fd;
+    if (const int error = why_not_beside(); error != 0) return error;
   }
   return -EEXIST;
 }
@@ -283,9 +309,10 @@ const char* map_new_file(int fd, const format::Settings& settings) {
 
 // The one line that a user sees when there will be no dump.
 bool give_up(const char* pattern, int fd, const char* problem) {
+  char shown[1024] = {};  // a longer name must not push the reason out of the line
+  strncpy(shown, *path == '\0' ? pattern : path, sizeof shown - 1);
   Line line;
-  line << "cannot write the dump " << (*path == '\0' ? pattern : path) << ": " << problem
-       << "; the program runs unprofiled";
+  line << "cannot write the dump " << shown << ": " << problem << "; the program runs unprofiled";
   line.say();
   if (fd >= 0) {
     sys::close(fd);
@@ -404,6 +431,7 @@ void cut_dump() {
 const char* dump_path() { return path; }
 
 void update_clock() {
+  if (clocks_stand_still()) return;
   uint64_t version = header->clock_version.load(std::memory_order_relaxed);
   if ((version & 1) != 0 || !header->clock_version.compare_exchange_strong(
                                 version, version + 1, std::memory_order_acquire))
@@ -413,16 +441,14 @@ void update_clock() {
 }
 
 bool grow_table(format::TableId table, uint64_t seen_capacity) {
-  if (ended.load(std::memory_order_relaxed)) return false;
-  if (header->mapped_growth_failures.load(std::memory_order_relaxed) >= kMaxGrowthFailures)
-    return false;
+  if (ended.load(std::memory_order_relaxed) || is_growth_paused()) return false;
   // One grower at a time; whoever comes second goes on with the room there is, or declines.
   if (growing.exchange(true, std::memory_order_acquire)) return false;
   const TableDirectory& directory = directory_of(table);
   const uint32_t chunks = chunks_of(directory);
   const uint64_t capacity = chunks == 0 ? 0 : uint64_t{directory.first_rows} << (chunks - 1);
   const bool grown = capacity != seen_capacity || add_chunk(table);
-  if (!grown) header->mapped_growth_failures.fetch_add(1, std::memory_order_relaxed);
+  if (!grown) note_growth_failure();
   growing.store(false, std::memory_order_release);
   return grown;
 }

@@ -4,7 +4,8 @@
 // Called by preload/lifecycle.cc and, through claim(), by whoever needs a row. Threads: any.
 // Signals: safe. Allocates: from the kernel only. Blocks: a growing thread waits for the disk;
 // the others go on while their table has room.
-// Fails: create() says why on fd 2; claim() gives kNoRow and counts Lost::kTableFull.
+// Fails: create() says why on fd 2; claim_row() gives kNoRow. What that loses, a block, a wait or a
+// label only, the caller counts.
 //
 // No descriptor is kept open: the program may close, count or inherit descriptors. To grow, the
 // file is opened again by its absolute path and recognised by device and inode; after chroot or
@@ -68,26 +69,17 @@ bool grow_full_table(format::TableId table, uint64_t seen_capacity);
 
 void count_lost(format::Lost reason, uint64_t by = 1);
 
-// Which loss it is when a row of this table cannot be had. Heap samples and others are told apart:
-// at rate 1 each lost heap sample is a block.
-constexpr format::Lost lost_reason(format::TableId table) {
-  const bool is_count = table == format::TableId::kCounts || table == format::TableId::kLabels;
-  return is_count ? format::Lost::kNotCounted : format::Lost::kTableFull;
-}
-
-// A new row of a table, growing it when needed; kNoRow is counted as lost.
+// A new row of a table, growing it when needed; kNoRow if it cannot be had.
 template <class Row>
 uint32_t claim_row(format::Table<Row>& table, format::TableId id, uint32_t count = 1) {
   const uint64_t capacity = table.capacity();
-  uint32_t row = table.claim_run(count);
+  const uint32_t row = table.claim_run(count);
   if (row != format::kNoRow) [[likely]] {
     if (table.nearly_full()) [[unlikely]]
       grow_table(id, capacity);
     return row;
   }
-  if (grow_full_table(id, capacity)) row = table.claim_run(count);
-  if (row == format::kNoRow) count_lost(lost_reason(id));
-  return row;
+  return grow_full_table(id, capacity) ? table.claim_run(count) : format::kNoRow;
 }
 
 // Copies text into the string table; kNoRow if it is full.

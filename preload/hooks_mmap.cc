@@ -95,7 +95,11 @@ bool not_followed_ever() {
 }
 
 ThreadBlock* usable_block() {
-  if (self.inside == 0) return own_block();
+  if (self.inside == 0) {
+    ThreadBlock* thread = own_block();
+    if (thread == nullptr) count_lost(why_no_block());
+    return thread;
+  }
   if (self.inside == Guard::kAtWork) count_lost(format::Lost::kReentered);
   return nullptr;
 }
@@ -137,7 +141,7 @@ bool count_mapped(ThreadBlock* thread, uint32_t bucket, uint64_t bytes, uint64_t
   }
   const uint64_t record[3] = {format::pack_record_word({format::RecordKind::kAlloc, 3, 0, bucket}),
                               now, bytes};
-  thread->profbuf.write(record, 3);
+  write_event(thread, record, 3);
   bump(thread->row->samples);
   return true;
 }
@@ -149,7 +153,7 @@ void count_piece(ThreadBlock* thread, const RangeTable::Piece& piece, uint64_t e
   const uint64_t record[5] = {
       format::pack_record_word({format::RecordKind::kFree, 5, format::kWeighted, piece.bucket}),
       ticks(), piece.bytes, piece.ticks, weight};
-  thread->profbuf.write(record, 5);
+  write_event(thread, record, 5);
   bump(thread->row->sampled_frees);
 }
 
@@ -193,10 +197,9 @@ void add_mapping(ThreadBlock* thread, Range range, CallSite site) {
   const uint64_t epoch = operation_epoch();
   const uint64_t now = ticks();
   const uint32_t stack = capture_stack(thread, site);
-  if (stack == format::kNoRow) return;
   const uint32_t bucket =
       find_bucket(format::BucketKind::kMmap, stack, current_labels(), thread->row_number);
-  if (bucket == format::kNoRow) return;
+  if (bucket == format::kNoRow) return count_lost(format::Lost::kTableFull);
   if (!done(range_table.add(range, bucket, now), format::Lost::kContended)) return;
   if (!count_mapped(thread, bucket, range.end - range.begin, epoch, now)) drop(range);
 }

@@ -38,6 +38,10 @@ enum class NewFunction : uint32_t {
 };
 inline constexpr size_t kNewFunctions = static_cast<size_t>(NewFunction::kCount);
 
+// Looks up what is in global scope, once. Later, a look-up would take the message away that
+// dlerror() has for the program.
+void resolve_new();
+
 // What `function` means to the code at `caller`; nullptr if there is none.
 void* real_new_function(NewFunction function, uintptr_t caller);
 

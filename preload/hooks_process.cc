@@ -44,7 +44,8 @@ struct Start {
   Task task;
 };
 constexpr size_t kStarts = 256;
-Start starts[kStarts];
+// No constructor: one would empty it after the first threads.
+constinit Start starts[kStarts] = {};
 
 // When more threads are on their way at once: a page. nullptr when there is none.
 Start* take_start() {
@@ -120,10 +121,11 @@ Creation creation_of(const void* function, const void* argument, CallSite site) 
   work_on_sample([&](ThreadBlock* thread) {
     creation.now = ticks();
     const uint32_t stack = creation.stack = capture_stack(thread, site);
-    if (stack == kNoRow) return;
     const uint32_t labels = with_address(kNoRow, LabelName::kStart, start_of(function, argument));
-    creation.row =
-        find_count(mprof::format::CountKind::kThreadCreate, stack, labels, thread->row_number);
+    if (stack != kNoRow)
+      creation.row =
+          find_count(mprof::format::CountKind::kThreadCreate, stack, labels, thread->row_number);
+    if (creation.row == kNoRow) count_lost(mprof::format::Lost::kNotCounted);
   });
   return creation;
 }

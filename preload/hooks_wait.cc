@@ -367,7 +367,7 @@ MPROF_EXPORT int pthread_clockjoin_np(pthread_t thread, void** result, clockid_t
 
 MPROF_EXPORT int thrd_join(thrd_t thread, int* result) { return thrd_join_running(thread, result); }
 
-// Reached from syscall() below, with its arguments where they are.
+// Reached from syscall(), with its arguments where they are.
 [[gnu::visibility("hidden")]] long mprof_futex(long number, long address, long operation, long c,
                                                long d, long e, long f) {
   const CallSite site = MPROF_CALL_SITE();
@@ -379,16 +379,6 @@ MPROF_EXPORT int thrd_join(thrd_t thread, int* result) { return thrd_join_runnin
   const auto call = [=] { return parked_futex(site, number, address, operation, c, d, e, f); };
   return timed_wait(WaitKind::kFutex, reinterpret_cast<const void*>(address), site, false, call,
                     futex_has_waited);
-}
-
-// Any other call goes on without a trace: some of them return twice, or on another stack.
-static_assert(SYS_futex == 202);
-[[gnu::naked]] MPROF_EXPORT long syscall(long, ...) noexcept {
-  asm("cmpq $202, %%rdi\n\t"
-      "je mprof_futex\n\t"
-      "jmp *%c0+mprof_real_locks(%%rip)"
-      :
-      : "i"(offsetof(RealLocks, syscall)));
 }
 
 }  // extern "C"

@@ -2,7 +2,7 @@
 // Rows of the bucket and count tables by their key: found in a chain, or made and pushed to it.
 //
 // Called by preload/buckets.cc, counts.cc. Threads: any. Signals: safe. Allocates: rows of the
-// dump. Blocks: no. Fails: kNoRow, counted by claim_row().
+// dump. Blocks: no. Fails: kNoRow.
 // Ordering  (C) release CAS of the chain's head <-> acquire load of it.
 #pragma once
 

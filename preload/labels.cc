@@ -34,10 +34,7 @@ constexpr uint64_t kMaxLabels = 1u << 20;
 constexpr uint64_t kMostBelowProgramLabels = 1u << 18;
 
 uint32_t claim_label() {
-  if (tables.labels.used() >= kMaxLabels) {
-    count_lost(format::Lost::kNotCounted);
-    return kNoRow;
-  }
+  if (tables.labels.used() >= kMaxLabels) return kNoRow;
   return claim_row(tables.labels, format::TableId::kLabels);
 }
 
@@ -51,7 +48,9 @@ uint32_t add(uint32_t set, LabelName name, LabelType type, uint32_t extra, uint6
   const Text& key = names[static_cast<size_t>(name)];
   const uint32_t row =
       index.find_or_add({set, key.row, key.bytes, type, extra, value}, claim_label);
-  return row == kNoRow ? set : row;
+  if (row != kNoRow) return row;
+  count_lost(format::Lost::kNotCounted);
+  return set;
 }
 
 }  // namespace

@@ -38,14 +38,9 @@ bool find_program(Line* out) {
 // fork() without an exit signal and without the program's atfork handlers.
 long clone_quietly() { return syscall(SYS_clone, 0, nullptr, nullptr, nullptr, nullptr); }
 
-// The environment without this library; the array is static: the child is a copy.
-char** environment_without_preload() {
-  static char* kept[kMaxEnvironment];
-  int count = 0;
-  for (char** entry = environ; *entry != nullptr && count < kMaxEnvironment - 1; ++entry)
-    if (strncmp(*entry, "LD_PRELOAD=", 11) != 0) kept[count++] = *entry;
-  return kept;
-}
+// The environment of the start without this library.
+char* drainers_environment[kMaxEnvironment];
+bool drain_is_said;
 
 void become_drainer(const char* program, const char* dump_path) {
   setsid();
@@ -57,13 +52,20 @@ void become_drainer(const char* program, const char* dump_path) {
   for (int fd = 0; null >= 0 && fd <= 2; ++fd) dup2(null, fd);
   syscall(SYS_close_range, 3u, ~0u, 0u);
   const char* arguments[] = {program, "drain", dump_path, nullptr};
-  execve(program, const_cast<char* const*>(arguments), environment_without_preload());
+  execve(program, const_cast<char* const*>(arguments), drainers_environment);
   _exit(127);
 }
 
 }  // namespace
 
-bool says_who_drains() { return environment("MPROF_DRAIN") != nullptr; }
+void note_environment() {
+  int count = 0;
+  for (char** entry = environ; *entry != nullptr && count < kMaxEnvironment - 1; ++entry)
+    if (strncmp(*entry, "LD_PRELOAD=", 11) != 0) drainers_environment[count++] = *entry;
+  drain_is_said = environment("MPROF_DRAIN") != nullptr;
+}
+
+bool says_who_drains() { return drain_is_said; }
 
 void launch_drain(const char* dump_path, const char* reason) {
   const ErrnoGuard keep_errno;

@@ -11,6 +11,8 @@
 
 namespace mprof::preload {
 
+// Once, at the start of the process: later the program may be in the middle of changing it.
+void note_environment();
 // Whether MPROF_DRAIN says who drains: 0, somebody else does; 1, this library, from the start.
 bool says_who_drains();
 // `reason`: what asked for it.

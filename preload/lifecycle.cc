@@ -24,8 +24,6 @@
 #include "preload/program_labels.h"
 #include "preload/range_table.h"
 #include "preload/real.h"
-#include "preload/real_calls.h"
-#include "preload/real_locks.h"
 #include "preload/rule_cache.h"
 #include "preload/sampler.h"
 #include "preload/signals.h"
@@ -51,14 +49,25 @@ void complain(const format::SettingInfo& info, const char* value) {
   line.say();
 }
 
+// Programs overwrite the texts of their first environment, to show another title in ps.
+void keep_copy(const char*& text) {
+  if (text == nullptr) return;
+  const size_t bytes = strlen(text) + 1;
+  if (void* copy = map_anonymous(bytes)) text = static_cast<const char*>(memcpy(copy, text, bytes));
+}
+
+// A forked child keeps its parent's, and says nothing twice. Nor may it look again: it may begin in
+// the middle of its setenv(), when `environ` is freed already.
 void read_settings() {
-  if (settings_read) return;  // a forked child keeps its parent's, and says nothing twice
+  if (settings_read) return;
   settings_read = true;
+  note_environment();
   for (const format::SettingInfo& info : format::kSettings) {
     const char* value = environment(info.variable);
     if (value != nullptr && !format::apply_setting(settings, info.variable, value))
       complain(info, value);
   }
+  for (const char** text : {&settings.out, &settings.only, &settings.skip}) keep_copy(*text);
 }
 
 // Whether `name` is one of the comma-separated names of `list`.
@@ -132,7 +141,7 @@ void announce() {
   Line line;
   line << "profiling pid " << uint64_t{header->pid} << " into " << dump_path() << ", heap rate "
        << settings.heap_rate;
-  line.say();
+  line.say(Line::kEach);
 }
 
 void seed() {
@@ -165,9 +174,8 @@ const char* reason_to_drain() {
 }
 
 bool start_recording() {
+  begin_family();
   resolve();
-  resolve_locks();
-  resolve_calls();
   read_settings();
   if (!wanted()) return false;
   if (!modules_init()) return decline("needs glibc 2.35 or newer");
@@ -238,7 +246,7 @@ bool leave_parents_dump() {
 
 bool start_if_new() {
   // Before libc has set up the environment there are no settings; this allocation passes.
-  if (environ == nullptr) return false;
+  if (environ == nullptr && !settings_read) return false;
   State expected = State::kUnstarted;
   if (!state.compare_exchange_strong(expected, State::kStarting)) return false;
   const ErrnoGuard keep_errno;

@@ -4,6 +4,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <atomic>
+
 #include "preload/sys.h"
 
 namespace mprof::preload {
@@ -23,7 +25,42 @@ Line& Line::operator<<(uint64_t number) {
   return *this << end;
 }
 
-void Line::say() const {
+namespace {
+
+// Shared with all children.
+struct Family {
+  int first_pid;
+  dev_t stderr_device;
+  ino_t stderr_inode;
+  std::atomic<bool> has_said;
+};
+Family* family;
+
+// A forked child may have put any file in the place of stderr, and be one of thousands.
+bool may_say(Line::Speaker speaker) {
+  if (family == nullptr || sys::getpid() == family->first_pid) return true;
+  struct stat now = {};
+  sys::fstat(2, &now);
+  if (now.st_dev != family->stderr_device || now.st_ino != family->stderr_inode) return false;
+  return speaker == Line::kEach || !family->has_said.exchange(true, std::memory_order_relaxed);
+}
+
+}  // namespace
+
+void begin_family() {
+  if (family != nullptr) return;
+  auto* made = static_cast<Family*>(sys::mmap(sizeof(Family), MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  if (made == nullptr) return;
+  struct stat now = {};
+  sys::fstat(2, &now);
+  made->first_pid = sys::getpid();
+  made->stderr_device = now.st_dev;
+  made->stderr_inode = now.st_ino;
+  family = made;
+}
+
+void Line::say(Speaker speaker) const {
+  if (!may_say(speaker)) return;
   Line whole;
   whole << "mprof: " << text_;
   if (whole.size_ == kMax) --whole.size_;

@@ -33,8 +33,10 @@ class Line {
   Line& operator<<(uint64_t number);
   [[nodiscard]] const char* text() const { return text_; }
   [[nodiscard]] size_t size() const { return size_; }
-  // To fd 2, behind "mprof: ", with a newline, in one write.
-  void say() const;
+  // To fd 2, behind "mprof: ", with a newline, in one write. What forked children say is said once
+  // by all of them together, unless by each, and only where fd 2 is the file that it was.
+  enum Speaker { kOnceByForked, kEach };
+  void say(Speaker speaker = kOnceByForked) const;
 
  private:
   char text_[kMax + 1] = {};
@@ -43,6 +45,9 @@ class Line {
 
 // The value of an environment variable; works before libc has set `environ` up (then nullptr).
 const char* environment(const char* name);
+
+// This process and those that it will fork are a family, for what they say.
+void begin_family();
 
 // Zeroed private memory, or nullptr.
 void* map_anonymous(size_t bytes);

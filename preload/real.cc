@@ -11,7 +11,10 @@
 #include <cstdint>
 
 #include "preload/filter.h"
+#include "preload/hooks_new.h"
 #include "preload/low.h"
+#include "preload/real_calls.h"
+#include "preload/real_locks.h"
 
 namespace mprof::preload {
 namespace {
@@ -239,6 +242,10 @@ void resolve() {
   look_up(found.sbrk, "sbrk");
   look_up(found.dlclose, "dlclose");
   look_up(found.pthread_create, "pthread_create");
+  resolve_new();
+  // Last, since all of these are there: no message stays behind for dlerror().
+  mprof_fill_locks();
+  mprof_fill_calls();
   real = found;
   resolve_state.store(kResolved, std::memory_order_release);
 }

@@ -35,9 +35,10 @@ struct RealFunctions {
   int (*dlclose)(void*);
   int (*pthread_create)(unsigned long*, const void*, void* (*)(void*), void*);
 };
-extern RealFunctions real;
+[[gnu::visibility("hidden")]] extern RealFunctions real;  // read past the offset table
 
-// Looks everything up once; later calls do nothing.
+// Looks everything up once, also what real_locks.h, real_calls.h and hooks_new.h have; later calls
+// do nothing.
 void resolve();
 
 // Whether a block came from the static arena: it is never given to the next allocator.

@@ -5,7 +5,7 @@
 // one version. Where libc declares a last argument as "...", it is one word here: it arrives in the
 // same register, or that register holds anything and nobody reads it.
 //
-// Threads: any. Signals: safe once resolved. Allocates: no.
+// Threads: any. Signals: safe once looked up. Allocates: no.
 #pragma once
 
 #include <fcntl.h>
@@ -108,9 +108,11 @@ struct RealCalls {
   MPROF_CALL_FUNCTIONS(MPROF_POINTER)
 #undef MPROF_POINTER
 };
-[[gnu::visibility("hidden")]] extern RealCalls real_calls;  // read past the offset table
+// A C name: read by the assembly of the stand-ins. Hidden: read past the offset table.
+extern "C" [[gnu::visibility("hidden")]] RealCalls mprof_real_calls;
+inline constexpr RealCalls& real_calls = mprof_real_calls;
 
-// Looks everything up once; later calls do nothing.
-void resolve_calls();
+// Looks everything up; libc has all of it, so that nothing is allocated.
+extern "C" void mprof_fill_calls();
 
 }  // namespace mprof::preload

@@ -1,58 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "preload/real_locks.h"
 
-#include <errno.h>
-
-#include <atomic>
-
 #include "preload/look_up.h"
 
 namespace mprof::preload {
-namespace {
-
-// For a function that this libc does not have; a program cannot have been linked to it then.
-template <class Result, class... Parameters>
-Result missing(Parameters...) {
-  if constexpr (__is_same(Result, sighandler_t))
-    return SIG_ERR;
-  else if constexpr (!__is_same(Result, void))
-    return static_cast<Result>(ENOSYS);
-}
-
-template <class Result, class... Parameters>
-void resolve_one(Result (*&pointer)(Parameters...), const char* name, const char* version) {
-  void* found = look_up(name, version);
-  pointer = found != nullptr ? reinterpret_cast<Result (*)(Parameters...)>(found)
-                             : &missing<Result, Parameters...>;
-}
-
-#define MPROF_TAG(result, name, version, ...)                         \
-  struct Tag_##name {                                                 \
-    static auto& pointer() { return real_locks.name; }                \
-    static void resolve() { resolve_one(pointer(), #name, version); } \
-    static constexpr result (*kStandIn)(__VA_ARGS__) =                \
-        stand_in<Tag_##name, result __VA_OPT__(, ) __VA_ARGS__>;      \
-  };
-MPROF_LOCK_FUNCTIONS(MPROF_TAG)
-#undef MPROF_TAG
-
-std::atomic<bool> resolved;
-
-}  // namespace
 
 extern "C" {
+
+#define MPROF_DECLARE(result, name, version, ...) result mprof_stand_in_##name(__VA_ARGS__);
+MPROF_LOCK_FUNCTIONS(MPROF_DECLARE)
+#undef MPROF_DECLARE
+
 constinit RealLocks mprof_real_locks = {
-#define MPROF_START(result, name, version, ...) Tag_##name::kStandIn,
+#define MPROF_START(result, name, version, ...) mprof_stand_in_##name,
     MPROF_LOCK_FUNCTIONS(MPROF_START)
 #undef MPROF_START
 };
+
+[[gnu::used]] void mprof_fill_locks() {
+#define MPROF_NAME(result, name, version, ...) #name "\0" version "\0"
+  fill_table(&mprof_real_locks, MPROF_LOCK_FUNCTIONS(MPROF_NAME));
+#undef MPROF_NAME
 }
 
-void resolve_locks() {
-  if (resolved.exchange(true)) return;
-#define MPROF_RESOLVE(result, name, version, ...) resolve_one(real_locks.name, #name, version);
-  MPROF_LOCK_FUNCTIONS(MPROF_RESOLVE)
-#undef MPROF_RESOLVE
-}
+}  // extern "C"
+
+#define MPROF_CODE(result, name, ...) MPROF_STAND_IN("mprof_fill_locks", #name)
+asm(MPROF_STAND_INS_BEGIN("mprof_fill_locks", "mprof_real_locks") MPROF_LOCK_FUNCTIONS(MPROF_CODE)
+        MPROF_STAND_INS_END);
+#undef MPROF_CODE
 
 }  // namespace mprof::preload

@@ -41,6 +41,7 @@ enum : int { kUnknown, kLooking, kKnown };
 std::atomic<int> global_state;
 void* global[kNewFunctions];
 bool counted_here[kNewFunctions];
+std::atomic<bool> found_at_start;
 
 const void* module_base(void* function) {
   Dl_info info;
@@ -69,6 +70,11 @@ bool reaches_malloc_hooks(size_t function) {
   return reached;
 }
 
+// Whoever else does this at the same time finds the same.
+void fill_global() {
+  for (size_t i = 0; i < kNewFunctions; ++i) global[i] = dlsym(RTLD_NEXT, kNames[i]);
+}
+
 void look_up_global() {
   int expected = kUnknown;
   if (!global_state.compare_exchange_strong(expected, kLooking)) return;
@@ -76,10 +82,9 @@ void look_up_global() {
   const Guard guard(Guard::kOwnCalls);
   resolve();
   const void* allocator = module_base(reinterpret_cast<void*>(real.malloc));
-  for (size_t i = 0; i < kNewFunctions; ++i) {
-    global[i] = dlsym(RTLD_NEXT, kNames[i]);
+  if (!found_at_start.load(std::memory_order_acquire)) fill_global();
+  for (size_t i = 0; i < kNewFunctions; ++i)
     counted_here[i] = global[i] != nullptr && module_base(global[i]) == allocator;
-  }
   for (size_t i = 0; i < kAllocating; ++i)
     if (counted_here[i]) counted_here[i] = !reaches_malloc_hooks(i);
   global_state.store(kKnown, std::memory_order_release);
@@ -150,6 +155,17 @@ void* look_up_in(const link_map* map, const char* name) {
 }
 
 }  // namespace
+
+// In a C program, the first question that fails is enough. A forked child does not ask the loader,
+// whose lock may be taken.
+void resolve_new() {
+  static std::atomic<bool> asked;
+  if (asked.exchange(true)) return;
+  if (global_state.load(std::memory_order_relaxed) != kUnknown) return;
+  if (dlsym(RTLD_NEXT, kNames[0]) == nullptr) return;
+  fill_global();
+  found_at_start.store(true, std::memory_order_release);
+}
 
 void* real_new_function(NewFunction function, uintptr_t caller) {
   if (global_state.load(std::memory_order_acquire) != kKnown) look_up_global();

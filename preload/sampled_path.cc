@@ -55,7 +55,10 @@ void record_free(ThreadBlock* thread, const Detached& freed, uint64_t now) {
 bool make_live(ThreadBlock* thread, void* block, uint32_t bucket, const HeapSample& sample,
                uint64_t now) {
   const uint32_t row = live_index.take_row(thread->free_rows);
-  if (row == kNoRow) return false;
+  if (row == kNoRow) {
+    count_lost(Lost::kTableFull);
+    return false;
+  }
   format::LiveRow* live = tables.live.at(row);
   live->size_bytes = sample.size_bytes;
   live->weight = sample.weight;
@@ -95,10 +98,10 @@ void sample_allocation(ThreadBlock* thread, void* block, size_t bytes, uint64_t 
   const uint64_t now = ticks();
   const HeapSample sample{bytes, format::sample_weight(bytes, rate)};
   const uint32_t stack = capture_stack(thread, site);
-  if (stack == kNoRow) return;
   const uint32_t bucket =
       find_bucket(format::BucketKind::kHeap, stack, current_labels(), thread->row_number);
-  if (bucket == kNoRow || !make_live(thread, block, bucket, sample, now)) return;
+  if (bucket == kNoRow) return count_lost(Lost::kTableFull);
+  if (!make_live(thread, block, bucket, sample, now)) return;
   if (!add_allocation(bucket, sample, epoch)) {
     take_out(thread, block);  // else its free would be one without an allocation
     return count_lost(Lost::kContended);
@@ -136,8 +139,12 @@ uint64_t sampled_rate_outside(size_t bytes) {
 
 // The thread's block when a free can be noted here and now.
 ThreadBlock* own_block_outside() {
-  if (self.inside == 0) [[likely]]
-    return recording() ? own_block() : nullptr;
+  if (self.inside == 0) [[likely]] {
+    if (!recording()) return nullptr;
+    ThreadBlock* thread = own_block();
+    if (thread == nullptr) count_lost(Lost::kFreeContended);
+    return thread;
+  }
   note_reentry();
   return nullptr;
 }
@@ -165,7 +172,7 @@ void on_alloc(void* block, size_t bytes, CallSite site) {
   const uint64_t rate = sampled_rate_outside(bytes);
   if (rate == 0 || block == nullptr || self.paused != 0) return;
   ThreadBlock* thread = own_block();
-  if (thread == nullptr) return;
+  if (thread == nullptr) return count_lost(why_no_block());
   const Guard guard(Guard::kAtWork);
   const ScopedInside inside(thread);
   sample_allocation(thread, block, bytes, rate, site);

@@ -27,7 +27,6 @@ constexpr int kSignals[] = {SIGURG, SIGPROF, SIGSTKFLT};
 std::atomic<int> number_in_use;
 struct sigaction programs_action;  // for that signal; SIG_DFL or SIG_IGN
 std::atomic<bool> actions_locked;
-std::atomic<uint64_t> ours_added;  // signals whose handler blocks ours, and did not ask for it
 
 // With all signals blocked: a handler of this thread that came in between would wait for itself.
 class ActionsLock {
@@ -161,26 +160,6 @@ bool program_sets_action(int number, const struct sigaction* action, struct siga
   if (recording()) signals_publish();
   cpu_signal_changed();
   return true;
-}
-
-// A handler that was set before our signal became another one blocks the old one: late, that one
-// comes all the same.
-int set_others_action(int number, const struct sigaction* action, struct sigaction* before) {
-  const int ours = own_signal();
-  const uint64_t bit = uint64_t{1} << (number & 63);
-  const bool was_added = (ours_added.load(std::memory_order_relaxed) & bit) != 0;
-  const bool add = action != nullptr && ours != 0 && (action->sa_flags & SA_ONSTACK) != 0 &&
-                   is_function(*action) && sigismember(&action->sa_mask, ours) == 0;
-  struct sigaction with_ours;
-  if (add) {
-    with_ours = *action;
-    sigaddset(&with_ours.sa_mask, ours);
-  }
-  const int result = real_locks.sigaction(number, add ? &with_ours : action, before);
-  if (result != 0) return result;
-  if (before != nullptr && was_added) sigdelset(&before->sa_mask, ours);
-  if (action != nullptr && add != was_added) ours_added.fetch_xor(bit, std::memory_order_relaxed);
-  return result;
 }
 
 void leave_thread_alone(uint32_t reason) {

@@ -41,8 +41,4 @@ bool program_sets_action(int number, const struct sigaction* action, struct siga
 void leave_thread_alone(uint32_t reason);
 void look_at_thread_again();
 
-// sigaction() for any other signal. A handler on an alternate stack blocks ours: such a stack may
-// have room for one frame of the kernel's, and not for another. The program does not see that.
-int set_others_action(int number, const struct sigaction* action, struct sigaction* before);
-
 }  // namespace mprof::preload

@@ -23,18 +23,10 @@
 
 namespace mprof::preload::sys {
 
-inline long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0,
-                 long f = 0) {
-  register long r10 asm("r10") = d;
-  register long r8 asm("r8") = e;
-  register long r9 asm("r9") = f;
-  long result;
-  asm volatile("syscall"
-               : "=a"(result)
-               : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-               : "rcx", "r11", "memory");
-  return result;
-}
+// -EPERM where a seccomp filter of the program would not let it through; see seccomp.h.
+long call(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0);
+bool would_let_through(long number, long a = 0, long b = 0, long c = 0, long d = 0, long e = 0,
+                       long f = 0);
 
 inline long address(const void* p) { return reinterpret_cast<long>(p); }
 inline bool is_error(long result) { return result < 0 && result >= -4095; }
@@ -92,6 +84,9 @@ inline void wait_for(int child) { call(SYS_wait4, child, 0, __WALL); }
 inline int getpid() { return static_cast<int>(call(SYS_getpid)); }
 inline int getppid() { return static_cast<int>(call(SYS_getppid)); }
 inline int gettid() { return static_cast<int>(call(SYS_gettid)); }
+inline int clock_gettime(clockid_t clock, timespec* out) {
+  return static_cast<int>(call(SYS_clock_gettime, clock, address(out)));
+}
 inline void prctl(int option, void* argument) { call(SYS_prctl, option, address(argument)); }
 inline bool getrlimit(int resource, rlimit* out) {
   return call(SYS_prlimit64, 0, resource, 0, address(out)) == 0;

@@ -87,7 +87,8 @@ void publish_row(uint32_t number) {
   row->start_ticks = ticks();
   show_labels(row);
   row->unsignalled.store(why_unsignalled(), std::memory_order_relaxed);
-  row->tid.store(static_cast<uint32_t>(sys::gettid()), std::memory_order_release);
+  const int tid = sys::gettid();  // none where a filter of seccomp is against it
+  row->tid.store(tid < 0 ? 0 : static_cast<uint32_t>(tid), std::memory_order_release);
   header->threads_seen.fetch_add(1, std::memory_order_relaxed);
 }
 
@@ -110,7 +111,8 @@ uint32_t make_row() {
 void count_unseen_creation(ThreadBlock* block) {
   const uint32_t row = find_count(format::CountKind::kThreadCreate, format::kStackIncomplete,
                                   kNoRow, block->row_number);
-  if (row != kNoRow) add_count(block, row, {0, format::kWeightOne}, ticks());
+  if (row == kNoRow) return count_lost(format::Lost::kNotCounted);
+  add_count(block, row, {0, format::kWeightOne}, ticks());
 }
 
 [[gnu::noinline, gnu::cold]] ThreadBlock* register_thread() {
@@ -125,10 +127,7 @@ void count_unseen_creation(ThreadBlock* block) {
     self.process = process_number;
   }
   ThreadBlock* block = take_block();
-  if (block == nullptr) {
-    count_lost(format::Lost::kNoThreadState);
-    return nullptr;
-  }
+  if (block == nullptr) return nullptr;
   block->row_number = self.row - 1;
   block->row = tables.threads.at(block->row_number);
   block->row->end_ticks.store(0, std::memory_order_relaxed);
@@ -167,6 +166,10 @@ ThreadBlock* own_block() {
   return register_thread();
 }
 
+format::Lost why_no_block() {
+  return self.row == 0 ? format::Lost::kTableFull : format::Lost::kNoThreadState;
+}
+
 void write_event(ThreadBlock* thread, const uint64_t* record, uint32_t words) {
   if (!thread->profbuf.write(record, words) && thread->profbuf_head == nullptr)
     count_lost(format::Lost::kNoProfbuf);
@@ -175,7 +178,10 @@ void write_event(ThreadBlock* thread, const uint64_t* record, uint32_t words) {
 uint32_t make_row_for_new_thread(uint32_t creation) {
   if (tables.threads.used() >= kMostRowsAhead && !tracing()) return kNoRow;
   const uint32_t number = claim_row(tables.threads, format::TableId::kThreads);
-  if (number != kNoRow) tables.threads.at(number)->creation = creation + 1;
+  if (number == kNoRow)
+    count_lost(format::Lost::kNotCounted);
+  else
+    tables.threads.at(number)->creation = creation + 1;
   return number;
 }
 
@@ -193,7 +199,8 @@ void take_row(uint32_t row, uint32_t process) {
 void note_thread() {
   if (self.row != 0 && self.process == process_number) return;
   const uint32_t row = claim_row(tables.threads, format::TableId::kThreads);
-  if (row != kNoRow) take_row(row, process_number);
+  if (row == kNoRow) return count_lost(format::Lost::kNotCounted);
+  take_row(row, process_number);
 }
 
 void note_name() {

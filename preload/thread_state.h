@@ -13,6 +13,7 @@
 #include "format/thread_table.h"
 #include "format/trace_writer.h"
 #include "preload/condition_table.h"
+#include "preload/dump_file.h"
 #include "preload/live_index.h"
 #include "preload/low.h"
 #include "preload/unwind.h"
@@ -72,7 +73,8 @@ struct ThreadState {
   uint64_t drawn_rate;   // with which it was drawn; 0: there is none
   uint64_t labels;       // the program's, in force: a LabelsWord
   uint32_t paused;       // mprof_pause() without its mprof_resume(): allocations do not count
-  uint32_t trace_ended;  // 1: its trace has its end
+  uint16_t trace_ended;  // 1: its trace has its end
+  uint16_t is_strict;    // 1: in seccomp's strict mode; see seccomp.h
 };
 static_assert(sizeof(ThreadState) == 96, "TLS comes out of every thread's stack");
 
@@ -101,8 +103,11 @@ inline uint32_t current_labels() {
 // Puts it in force; the thread's row, if it has one, shows it. There is a dump.
 void set_current_labels(uint32_t set);
 
-// The block of this thread, registered in the current dump; nullptr if there is no memory.
+// The block of this thread, registered in the current dump; nullptr if there is no memory, or no
+// row for it.
 ThreadBlock* own_block();
+// Which of both it was that own_block() has just lacked.
+format::Lost why_no_block();
 
 // One record to the thread's profbuf; what is dropped is counted.
 void write_event(ThreadBlock* thread, const uint64_t* record, uint32_t words);
@@ -151,13 +156,13 @@ class ScopedInside {
   std::atomic<uint64_t>& inside_;
 };
 
-// Work on a sample, with this thread's block: guarded, seen by cuts, errno kept. Nothing happens
-// when there is no block.
+// Work on a sample, with this thread's block: guarded, seen by cuts, errno kept. When there is no
+// block it is counted as lost.
 template <class Work>
-void work_on_sample(Work&& work) {
+void work_on_sample(Work&& work, format::Lost otherwise = format::Lost::kNotCounted) {
   const ErrnoGuard keep_errno;
   ThreadBlock* block = own_block();
-  if (block == nullptr) return;
+  if (block == nullptr) return count_lost(otherwise);
   const Guard guard(Guard::kAtWork);
   const ScopedInside inside(block);
   work(block);

@@ -27,7 +27,7 @@ bool may_trace() {
 
 template <class Write>
 [[gnu::always_inline]] inline void write_outside(Write&& write) {
-  if (may_trace()) work_on_sample(write);
+  if (may_trace()) work_on_sample(write, format::Lost::kTraceLost);
 }
 
 // A whole character less rather than a part of one.

@@ -7,6 +7,7 @@
 #include "preload/clock.h"
 #include "preload/control.h"
 #include "preload/dump_file.h"
+#include "preload/handler_returns.h"
 #include "preload/lifecycle.h"
 #include "preload/real_locks.h"
 #include "preload/sys.h"
@@ -73,6 +74,7 @@ ParkedCall park(CallSite site) {
   ThreadBlock* thread = block_to_show();
   if (thread == nullptr) return {nullptr, 0};
   thread->call_was_cut = false;
+  mprof_handler_returned = 0;
   publish(*thread->row, site);
   return {thread, ticks()};
 }
@@ -90,7 +92,7 @@ ParkedCall park_and_show(format::WaitKind kind, CallSite site) {
 bool was_cut(const ParkedCall& parked) {
   if (parked.thread == nullptr || !parked.thread->call_was_cut) return false;
   parked.thread->call_was_cut = false;
-  return true;
+  return mprof_handler_returned == 0;
 }
 
 uint64_t elapsed_ns(const ParkedCall& parked) {
@@ -119,7 +121,8 @@ void note_cut_call(const ucontext_t& interrupted) {
   ThreadBlock* thread = self.block;
   if (thread == nullptr || thread->process != process_number) return;
   if (!is_odd(thread->row->parked.load(std::memory_order_relaxed))) return;
-  thread->call_was_cut = !has_another_signal(interrupted);
+  thread->call_was_cut =
+      mprof_handler_returned == 0 && !has_another_signal(interrupted) && !has_unmarked_handler();
 }
 
 }  // namespace mprof::preload

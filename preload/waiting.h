@@ -8,7 +8,7 @@
 //           stands still and is read from outside. A signal that was on its way already does end
 //           the call, and so does a CPU timer of an older kernel, which fires in its first
 //           instants. The handler sees that (note_cut_call), and the hook calls again for what is
-//           left of the time.
+//           left of the time, unless a handler of the program ran, too (handler_returns.h).
 // Left      A thread that leaves its wait by cancellation or longjmp stays shown, and parked, until
 //           its next wait, which repairs both. A handler that waits in the middle of a wait ends
 //           what was shown of the outer one; a parked call does not go on after a handler anyway.

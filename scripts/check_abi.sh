@@ -19,6 +19,8 @@ check() { # what, found, wanted
 }
 dynamic=$(readelf -dW "$library")
 symbols=$(nm -D "$library")
+segments=$(readelf -lW "$library")
+relocations=$(readelf -rW "$library" | grep R_X86_64_)
 
 # Anything else would come into the process too, and stand before the program's own.
 check 'needs libc only' \
@@ -52,7 +54,33 @@ check 'takes its TLS from the static block' \
   "$(echo "$dynamic" | grep -o STATIC_TLS | head -n 1)" 'STATIC_TLS'
 check 'has no relocations in its code' "$(echo "$dynamic" | grep -c TEXTREL || true)" '0'
 check 'has no executable stack' \
-  "$(readelf -lW "$library" | awk '$1 == "GNU_STACK" { print $7 }')" 'RW'
+  "$(echo "$segments" | awk '$1 == "GNU_STACK" { print $7 }')" 'RW'
+check 'has no memory that is writable and executable' \
+  "$(echo "$segments" | awk '$1 == "LOAD" { print $7 $8 $9 }' | grep -c 'W.*E' || true)" '0'
+
+# TPOFF64: a place in the static block. Others would ask the loader, or run code of ours inside it.
+check 'has no relocations but these' \
+  "$(echo "$relocations" | awk '{ print $3 }' | sort -u | xargs)" \
+  'R_X86_64_GLOB_DAT R_X86_64_JUMP_SLOT R_X86_64_RELATIVE R_X86_64_TPOFF64'
+# A call of an own function by its exported name would go to whoever comes first, or to a hook.
+check 'reaches its own functions directly' \
+  "$(echo "$relocations" | awk '{ sub(/@.*/, "", $5); print $5 }' | grep -xF "$found" | xargs)" ''
+check 'is looked for nowhere by path' "$(echo "$dynamic" | grep -cE '\((RPATH|RUNPATH)\)' || true)" '0'
+# Bound lazily, the first call of a function would go through the loader, in the middle of a hook.
+check 'is bound when it is loaded' \
+  "$(echo "$dynamic" | sed -n 's/.*(FLAGS_1) *Flags: //p' | xargs)" 'NOW NODELETE'
+check 'cannot be written to where it is bound' \
+  "$(readelf -SW "$library" | grep -c ' \.got\.plt ' || true) $(echo "$segments" | grep -c GNU_RELRO)" '0 1'
+check 'has no functions that choose themselves at load' \
+  "$(readelf -sW "$library" | grep -c ' IFUNC ' || true)" '0'
+# frame_dummy and construct(): a variable with a constructor would be emptied after the first hooks.
+check 'has no constructors but its own' "$(echo "$dynamic" | sed -n 's/.*(INIT_ARRAYSZ) *//p')" '16 (bytes)'
+check 'has no destructors but its own' "$(echo "$dynamic" | sed -n 's/.*(FINI_ARRAYSZ) *//p')" '16 (bytes)'
+check 'has no weak references but these' \
+  "$(echo "$symbols" | awk '$1 == "w" { sub(/@.*/, "", $2); print $2 }' | xargs)" \
+  '_ITM_deregisterTMCloneTable _ITM_registerTMCloneTable __cxa_finalize __gmon_start__ _dl_find_object'
+check 'asks for no glibc after 2.35' \
+  "$( (echo "$symbols" | grep -o 'GLIBC_[0-9.]*'; echo GLIBC_2.35) | sort -uV | tail -n 1)" 'GLIBC_2.35'
 
 loaded=$(readelf -lW "$library" | awk '$1 == "LOAD" { print $5 }' | while read -r size; do echo $((size)); done |
   awk '{ sum += $1 } END { print sum }')

@@ -9,9 +9,10 @@ build_packages='g++ meson ninja-build pkg-config binutils python3
   libdw-dev libelf-dev liblzma-dev libzstd-dev zlib1g-dev nlohmann-json3-dev libfmt-dev libiberty-dev
   libcli11-dev libprotozero-dev libcpp-httplib-dev'
 # libunwind is what the unwinder is compared with; golang-go for `go tool pprof`; the programs that are profiled; the other allocators; setpriv and
-# unshare, for processes with other rights and full disks.
+# unshare, for processes with other rights and full disks; libFuzzer, which comes with clang.
 test_packages='catch2 libunwind-dev golang-go clang-format sqlite3 redis-server redis-tools git util-linux
-  libjemalloc-dev libgoogle-perftools-dev libmimalloc-dev libc6-dev memcached libsqlite3-dev libtbb-dev'
+  libjemalloc-dev libgoogle-perftools-dev libmimalloc-dev libc6-dev memcached libsqlite3-dev libtbb-dev
+  clang libclang-rt-14-dev'
 bench_packages='heaptrack'
 
 wanted=$build_packages

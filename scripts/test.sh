@@ -74,7 +74,7 @@ plain=(--buildtype=debugoptimized -Dtests=true)
 sanitized=(--buildtype=debug -Doptimization=1 -Dtests=true -Db_lundef=false)
 step 'build' build build-test "${plain[@]}" || finish
 run_suites build-test unit abi stress fuzz
-run_suites build-test e2e
+run_suites build-test e2e harmless
 
 step 'build with ASan and UBSan' \
   build build-asan "${sanitized[@]}" -Db_sanitize=address,undefined &&

@@ -61,8 +61,10 @@ void TraceDecoder::feed(const SpanHead& head, std::span<const uint8_t> bytes) {
   if (pieces_.size() == 1) {
     last.bytes.erase(last.bytes.begin(), last.bytes.begin() + static_cast<int64_t>(taken_));
     last.from += taken_;
+    piece_bytes_ -= taken_;
     taken_ = 0;
   }
+  piece_bytes_ += bytes.size();
   last.bytes.insert(last.bytes.end(), bytes.begin(), bytes.end());
 }
 
@@ -87,7 +89,10 @@ bool TraceDecoder::begin_next_piece() {
     damaged_bytes_ += pieces_.front().bytes.size() - taken_;
     gap_due_ = true;
   }
-  if (!pieces_.empty()) pieces_.pop_front();
+  if (!pieces_.empty()) {
+    piece_bytes_ -= pieces_.front().bytes.size();
+    pieces_.pop_front();
+  }
   taken_ = 0;
   is_open_ = false;
   return !pieces_.empty();

@@ -57,6 +57,10 @@ class TraceDecoder {
   [[nodiscard]] uint64_t position() const {
     return pieces_.empty() ? fed_ : pieces_.front().from + taken_;
   }
+  // What it has in memory.
+  [[nodiscard]] uint64_t waiting_bytes() const {
+    return piece_bytes_ + pieces_.size() * sizeof(Piece);
+  }
   [[nodiscard]] uint64_t gaps() const { return gaps_; }
   [[nodiscard]] uint64_t damaged_bytes() const { return damaged_bytes_; }
   [[nodiscard]] uint64_t bad_rows() const { return bad_rows_; }
@@ -88,7 +92,8 @@ class TraceDecoder {
   const TickClock& clock_;
   const TraceTables& tables_;
   std::deque<Piece> pieces_;
-  uint64_t taken_ = 0;  // bytes of the first piece
+  uint64_t piece_bytes_ = 0;  // of all pieces
+  uint64_t taken_ = 0;        // bytes of the first piece
   uint64_t fed_ = 0;
   bool begins_late_;
   bool is_whole_ = true;

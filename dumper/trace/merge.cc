@@ -17,6 +17,8 @@ using format::TraceKind;
 // Row numbers in a journal are not believed; a dump that was cut may have lost rows that its
 // journal knows.
 constexpr uint64_t kRowsBelievedAnyway = 1u << 16;
+constexpr uint64_t kFreeWaitingBytes = uint64_t{64} << 20;
+constexpr uint64_t kMostWaitingDumps = 4;
 
 double seconds_of(uint64_t ns) { return static_cast<double>(ns) / 1e9; }
 
@@ -64,6 +66,7 @@ DumpTrace::DumpTrace(Dump& dump, const Window& window)
   dump_.refresh();  // rows that these copies, and the journal up to now, speak of are there now
   tables_ = {dump_.rows(TableId::kThreads), dump_.rows(TableId::kStackNodes),
              dump_.rows(TableId::kLabels)};
+  most_waiting_bytes_ = kFreeWaitingBytes + kMostWaitingDumps * dump_.file_bytes();
   open_journal();
 }
 
@@ -82,13 +85,17 @@ void DumpTrace::open_journal() {
 
 bool DumpTrace::next(TraceRecord& record) {
   while (!is_over_) {
-    if (!heap_.empty() && heap_.front().ns <= horizon_ns_) {
+    if (!heap_.empty() && is_due(heap_.front().ns)) {
       if (take_oldest(record)) return true;
     } else if (!load()) {
       is_over_ = true;
     }
   }
   return false;
+}
+
+bool DumpTrace::is_due(uint64_t ns) const {
+  return ns <= horizon_ns_ || waiting_bytes_ > most_waiting_bytes_;
 }
 
 // False: it lies outside the window.
@@ -174,7 +181,9 @@ void DumpTrace::feed(const SpanHead& head, std::span<const uint8_t> bytes) {
     ring = std::make_unique<Ring>(TraceDecoder(clock_, tables_, begins_late));
     if (begins_late) ring->given_up = head.from + repeated_in(head);
   }
+  waiting_bytes_ -= ring->decoder.waiting_bytes();
   ring->decoder.feed(head, bytes);
+  waiting_bytes_ += ring->decoder.waiting_bytes();
   ring->drops.all = std::max(ring->drops.all, head.dropped);
   ring->drops.first_ticks = head.first_drop_ticks;
   if (!ring->is_waiting) pull(head.row);
@@ -182,8 +191,10 @@ void DumpTrace::feed(const SpanHead& head, std::span<const uint8_t> bytes) {
 
 void DumpTrace::pull(uint32_t row) {
   Ring& ring = *rings_[row];
+  waiting_bytes_ -= ring.decoder.waiting_bytes();
   do ring.is_waiting = ring.decoder.next(ring.record);
   while (ring.is_waiting && ring.decoder.position() <= ring.given_up);
+  waiting_bytes_ += ring.decoder.waiting_bytes();
   if (!ring.is_waiting) return;
   clamp(ring);
   heap_.push_back({ring.record.ns, row});

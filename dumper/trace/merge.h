@@ -6,7 +6,8 @@
 //           in the frames up to its end, so up to there the records of all rings are merged. One
 //           that comes later than it should gets the time of its predecessor and is counted.
 // Memory    what the rings held at the time of one pass, two at most; at the end, what they hold
-//           still.
+//           still. A journal whose passes do not end is read on as if they had: what waits is never
+//           more than the dump times 4 and 64 MiB.
 // Trust     nothing that the dump or its journal says: see decode.h, journal.h.
 #pragma once
 
@@ -102,6 +103,7 @@ class DumpTrace : public TraceSource {
   void copy_rings();
   void close(uint32_t row);
   void note(const TraceRecord& record);
+  [[nodiscard]] bool is_due(uint64_t ns) const;
   [[nodiscard]] static Copy copy_of(uint32_t row, const TraceRingView& view);
 
   Dump& dump_;
@@ -113,7 +115,9 @@ class DumpTrace : public TraceSource {
   std::vector<Copy> copies_;
   std::vector<std::unique_ptr<Ring>> rings_;  // by row; nullptr: nothing known of it
   std::vector<Next> heap_;
-  uint64_t horizon_ns_ = 0;  // older records are all there
+  uint64_t most_waiting_bytes_ = 0;
+  uint64_t waiting_bytes_ = 0;  // in all decoders
+  uint64_t horizon_ns_ = 0;     // older records are all there
   uint64_t settled_ns_ = UINT64_MAX;
   uint64_t last_ns_ = 0;
   bool has_begun_ = false;

@@ -46,6 +46,7 @@ TraceNames::TraceNames(const Dump& dump, Symbolizer& symbolizer, SymbolDetail de
       symbolizer_(symbolizer),
       detail_(detail),
       labels_(dump, symbolizer, detail),
+      budget_(dump, "the names in a trace"),
       program_(last_part(dump.executable()).substr(0, kCommBytes)) {}
 
 const std::vector<TraceFrame>& TraceNames::stack(uint32_t row) {
@@ -61,6 +62,10 @@ const std::vector<TraceFrame>& TraceNames::stack(uint32_t row) {
   }
   if (root != format::kStackComplete) frames.push_back(frame(format::kStackRootNames[root]));
   if (frames.empty() && !copy.frames.empty()) frames.push_back(frame("[mprof]"));
+  uint64_t bytes = 0;
+  for (const TraceFrame& each : frames)
+    bytes += sizeof each + each.function.size() + each.file.size();
+  if (!budget_.take(bytes)) frames = {frame("[left out]")};
   return frames;
 }
 
@@ -131,6 +136,7 @@ const std::string& TraceNames::text(uint64_t row) {
   if (is_new && row < dump_.rows(TableId::kStrings)) {
     found->second = dump_.text(static_cast<uint32_t>(row), format::kMostTraceText);
     found->second.resize(std::min(found->second.size(), found->second.find('\0')));
+    if (!budget_.take(4 * found->second.size())) found->second = "[left out]";  // sinks copy them
   }
   return found->second;
 }

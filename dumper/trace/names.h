@@ -69,6 +69,7 @@ class TraceNames {
   Symbolizer& symbolizer_;
   SymbolDetail detail_;
   LabelNames labels_;
+  MemoryBudget budget_;
   std::string program_;
   std::unordered_map<uint32_t, std::vector<TraceFrame>> stacks_;
   std::unordered_map<uint32_t, std::optional<ModuleCopy>> modules_;

@@ -116,7 +116,7 @@ class SummaryText {
                                   counted(summary_.cores, "core", "cores"))) +
             "\n";
     if (summary_.sessions > 1) line(fmt::format("recorded in {} parts", summary_.sessions));
-    for (const std::string& note : notes_of(summary_)) out_ += note + "\n";
+    for (const std::string& note : notes_of(summary_)) out_ += printable(note) + "\n";
     add_heap();
   }
 

@@ -2,10 +2,10 @@
 // stacks_micro: what a question for all stacks (`mprof threads`) costs those who are asked, in
 // nanoseconds of processor time for each thread and question.
 //
-// Threads compute and look at the clock. What lies between two looks is the loop's own, or, where it
-// is longer than any turn of the loop, something else: the kernel, another thread, a handler. The
-// processor time of a thread less its loop's own is what it spent on such things; less that of a
-// run without the library, it is what the questions cost.
+// Threads compute and look at the clock. What lies between two looks is the loop's own, or, where
+// it is longer than any turn of the loop, something else: the kernel, another thread, a handler.
+// The processor time of a thread less its loop's own is what it spent on such things; less that of
+// a run without the library, it is what the questions cost.
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -67,9 +67,13 @@ std::vector<char*> environment_without_library() {
 
 void ask(const std::string& mprof, bool at_one_moment) {
   std::string pid = std::to_string(getpid());
-  std::string words[] = {mprof, "threads", pid, "--rendezvous"};
-  char* arguments[] = {words[0].data(), words[1].data(), words[2].data(),
-                       at_one_moment ? words[3].data() : nullptr, nullptr};
+  std::string words[] = {mprof, "threads", pid, "--symbols=none", "--rendezvous"};
+  char* arguments[] = {words[0].data(),
+                       words[1].data(),
+                       words[2].data(),
+                       words[3].data(),
+                       at_one_moment ? words[4].data() : nullptr,
+                       nullptr};
   posix_spawn_file_actions_t files;
   posix_spawn_file_actions_init(&files);
   posix_spawn_file_actions_addopen(&files, STDOUT_FILENO, "/dev/null", O_WRONLY, 0);

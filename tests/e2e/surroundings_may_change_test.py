@@ -37,6 +37,16 @@ class Surroundings(harness.Case):
         self.check("chdir", elsewhere, env={"MPROF_OUT": "%e.%p.mprof"})
         self.assertEqual(list(elsewhere.iterdir()), [])
 
+    def test_other_folder_of_a_forked_child(self):
+        """A daemon goes to its data and forks: its children's dumps were left there, among the data."""
+        elsewhere = self.dir / "elsewhere"
+        elsewhere.mkdir()
+        script = f"cd {elsewhere}; (echo child)"
+        run = self.run_under("/usr/bin/dash", "-c", script, env={"MPROF_OUT": "%e.%p.mprof"})
+        self.assertEqual((run.returncode, run.stdout, run.stderr), (0, "child\n", ""), run)
+        self.assertEqual(list(elsewhere.iterdir()), [])
+        self.assertEqual(len(self.dumps()), 2)
+
     def test_other_root(self):
         root = self.dir / "root"
         root.mkdir()

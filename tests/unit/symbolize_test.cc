@@ -209,7 +209,7 @@ TEST_CASE("symbolize: split DWARF is read from the .dwo beside the program") {
   const std::string whole = compile(folder, "-g -O2", "whole");
   Symbolizer symbolizer(options_in(folder));
   const uint64_t offset = address_in_innermost(whole) - address_of(whole, kKeep);
-  check_full_frames(symbolizer, {folder / "program", ""},
+  check_full_frames(symbolizer, {folder / "program", kAnyBuild},
                     address_of(folder / "program", kKeep) + offset, folder / "program.cc");
 }
 
@@ -220,7 +220,7 @@ TEST_CASE("symbolize: a .dwo that is a FIFO is left alone, the rest is still rea
   REQUIRE(mkfifo((folder / "program.dwo").c_str(), 0600) == 0);
   Symbolizer symbolizer(options_in(folder));
   const uint64_t address = address_of(folder / "program", "plain_c_name");
-  const auto& frames = symbolizer.frames({folder / "program", ""}, address);
+  const auto& frames = symbolizer.frames({folder / "program", kAnyBuild}, address);
   REQUIRE(frames.size() == 1);
   CHECK(frames[0].name == "plain_c_name");
   CHECK(frames[0].file == folder / "program.cc");
@@ -231,7 +231,7 @@ TEST_CASE("symbolize: a lambda is named after the function it is in") {
   const std::string path = compile(folder, "-g -O2");
   const uint64_t address = address_of(path, "_ZZ4mainENKUliE_clEi");
   Symbolizer symbolizer(options_in(folder));
-  const auto& frames = symbolizer.frames({path, ""}, address);
+  const auto& frames = symbolizer.frames({path, kAnyBuild}, address);
   REQUIRE_FALSE(frames.empty());
   CHECK(frames.back().name == "main::{lambda:30}::operator()");
   CHECK(frames.back().system_name == "_ZZ4mainENKUliE_clEi");
@@ -241,7 +241,7 @@ TEST_CASE("symbolize: a static function goes by the name that its inlined copies
   const TempFolder folder;
   const std::string path = compile(folder, "-g -O2");
   Symbolizer symbolizer(options_in(folder));
-  const auto& frames = symbolizer.frames({path, ""}, address_of(path, "_ZL6hiddeni"));
+  const auto& frames = symbolizer.frames({path, kAnyBuild}, address_of(path, "_ZL6hiddeni"));
   REQUIRE(frames.size() == 1);
   CHECK(frames[0].name == "hidden");
   CHECK(frames[0].system_name == "_ZL6hiddeni");
@@ -252,7 +252,7 @@ TEST_CASE("symbolize: names alone come without lines and without inlined frames"
   const TempFolder folder;
   const std::string path = compile(folder, "-g -O2");
   Symbolizer symbolizer(options_in(folder, SymbolDetail::kNames));
-  const auto& frames = symbolizer.frames({path, ""}, address_in_innermost(path));
+  const auto& frames = symbolizer.frames({path, kAnyBuild}, address_in_innermost(path));
   REQUIRE(frames.size() == 1);
   CHECK(frames[0].name == "shapes::Box<int>::keep(int)");
   CHECK(frames[0].system_name == kKeep);
@@ -265,16 +265,16 @@ TEST_CASE("symbolize: without DWARF the symbol table still names functions") {
   const std::string path = compile(folder, "-g0 -O2");
   Symbolizer symbolizer(options_in(folder));
   const uint64_t address = address_of(path, "_ZL6hiddeni");
-  CHECK(names_of(symbolizer.frames({path, ""}, address)) ==
+  CHECK(names_of(symbolizer.frames({path, kAnyBuild}, address)) ==
         std::vector<std::string>{"hidden(int)"});
-  CHECK(symbolizer.status({path, ""}) == ModuleSymbols::kOk);
+  CHECK(symbolizer.status({path, kAnyBuild}) == ModuleSymbols::kOk);
 }
 
 TEST_CASE("symbolize: no symbols asked for, none given") {
   const TempFolder folder;
   const std::string path = compile(folder, "-g -O2");
   Symbolizer symbolizer(options_in(folder, SymbolDetail::kNone));
-  CHECK(symbolizer.frames({path, ""}, address_of(path, "main")).empty());
+  CHECK(symbolizer.frames({path, kAnyBuild}, address_of(path, "main")).empty());
 }
 
 TEST_CASE("symbolize: an address outside every function has no name") {
@@ -282,7 +282,7 @@ TEST_CASE("symbolize: an address outside every function has no name") {
   const std::string path = compile(folder, "-g -O2");
   Symbolizer symbolizer(options_in(folder));
   for (uint64_t address : {uint64_t{0}, uint64_t{1} << 40, UINT64_MAX})
-    CHECK(symbolizer.frames({path, ""}, address).empty());
+    CHECK(symbolizer.frames({path, kAnyBuild}, address).empty());
 }
 
 TEST_CASE("symbolize: a stripped library names what it exports and nothing else") {
@@ -292,9 +292,9 @@ TEST_CASE("symbolize: a stripped library names what it exports and nothing else"
   const uint64_t hidden = address_of(path, "_ZL6hiddeni");
   output_of("strip " + path);
   Symbolizer symbolizer(options_in(folder));
-  CHECK(names_of(symbolizer.frames({path, ""}, exported)) ==
+  CHECK(names_of(symbolizer.frames({path, kAnyBuild}, exported)) ==
         std::vector<std::string>{"plain_c_name"});
-  CHECK(symbolizer.frames({path, ""}, hidden).empty());
+  CHECK(symbolizer.frames({path, kAnyBuild}, hidden).empty());
 }
 
 TEST_CASE("symbolize: a stripped program is reported as one without symbols") {
@@ -302,7 +302,7 @@ TEST_CASE("symbolize: a stripped program is reported as one without symbols") {
   const std::string path =
       compile(folder, "-O2 -static-pie -s -nostdlib -nostartfiles -Wl,-emain", "bare");
   Symbolizer symbolizer(options_in(folder));
-  CHECK(symbolizer.status({path, ""}) == ModuleSymbols::kNoSymbols);
+  CHECK(symbolizer.status({path, kAnyBuild}) == ModuleSymbols::kNoSymbols);
 }
 
 // A program whose debug half has been split off into `debug_path`.
@@ -335,7 +335,8 @@ TEST_CASE("symbolize: the debug link is followed to each of its places") {
       Split split(folder, flags);
       split.move_debug_to(place);
       Symbolizer symbolizer(options_in(folder));
-      check_full_frames(symbolizer, {split.program, ""}, split.address, folder / "program.cc");
+      check_full_frames(symbolizer, {split.program, kAnyBuild}, split.address,
+                        folder / "program.cc");
       fs::remove(place);
     }
   }
@@ -346,7 +347,7 @@ TEST_CASE("symbolize: a linked debug file with the wrong CRC is not believed") {
   Split split(folder, "-Wl,--build-id=none");
   std::ofstream(split.debug, std::ios::app) << "x";
   Symbolizer symbolizer(options_in(folder));
-  CHECK(symbolizer.frames({split.program, ""}, split.address).empty());
+  CHECK(symbolizer.frames({split.program, kAnyBuild}, split.address).empty());
 }
 
 std::string build_id_place(const TempFolder& folder, const std::string& build_id) {
@@ -388,8 +389,8 @@ TEST_CASE("symbolize: a deleted file counts only when its build id came back") {
   Symbolizer symbolizer(options_in(folder));
   CHECK(symbolizer.status({path + " (deleted)", build_id_of(path)}) == ModuleSymbols::kOk);
   CHECK_FALSE(symbolizer.frames({path + " (deleted)", build_id_of(path)}, address).empty());
-  CHECK(symbolizer.status({path + " (deleted)", ""}) == ModuleSymbols::kFileReplaced);
-  CHECK(symbolizer.status({path + ".gone (deleted)", ""}) == ModuleSymbols::kFileMissing);
+  CHECK(symbolizer.status({path + " (deleted)", kAnyBuild}) == ModuleSymbols::kFileReplaced);
+  CHECK(symbolizer.status({path + ".gone (deleted)", kAnyBuild}) == ModuleSymbols::kFileMissing);
 }
 
 TEST_CASE("symbolize: below a sysroot only the sysroot counts") {
@@ -398,8 +399,8 @@ TEST_CASE("symbolize: below a sysroot only the sysroot counts") {
   SymbolOptions options = options_in(folder);
   options.sysroot = folder.path();
   Symbolizer symbolizer(options);
-  CHECK(symbolizer.status({"/program", ""}) == ModuleSymbols::kOk);
-  CHECK(symbolizer.status({path, ""}) == ModuleSymbols::kFileMissing);
+  CHECK(symbolizer.status({"/program", kAnyBuild}) == ModuleSymbols::kOk);
+  CHECK(symbolizer.status({path, kAnyBuild}) == ModuleSymbols::kFileMissing);
 }
 
 TEST_CASE("symbolize: what is not a regular ELF file is refused with its reason") {
@@ -408,15 +409,16 @@ TEST_CASE("symbolize: what is not a regular ELF file is refused with its reason"
   write_file(folder / "text", std::string(4096, 'x'));
   write_file(folder / "empty", "");
   Symbolizer symbolizer(options_in(folder));
-  CHECK(symbolizer.status({folder / "fifo", ""}) == ModuleSymbols::kRefused);
-  CHECK(symbolizer.status({folder.path(), ""}) == ModuleSymbols::kRefused);
-  CHECK(symbolizer.status({"/dev/zero", ""}) == ModuleSymbols::kRefused);
-  CHECK(symbolizer.status({folder / "text", ""}) == ModuleSymbols::kNotElf);
-  CHECK(symbolizer.status({folder / "empty", ""}) == ModuleSymbols::kNotElf);
-  CHECK(symbolizer.status({compile(folder, "-c", "object.o"), ""}) == ModuleSymbols::kNotElf);
-  CHECK(symbolizer.status({folder / "absent", ""}) == ModuleSymbols::kFileMissing);
-  CHECK(symbolizer.status({"", ""}) == ModuleSymbols::kFileMissing);
-  CHECK(symbolizer.frames({folder / "fifo", ""}, 0x1000).empty());
+  CHECK(symbolizer.status({folder / "fifo", kAnyBuild}) == ModuleSymbols::kRefused);
+  CHECK(symbolizer.status({folder.path(), kAnyBuild}) == ModuleSymbols::kRefused);
+  CHECK(symbolizer.status({"/dev/zero", kAnyBuild}) == ModuleSymbols::kRefused);
+  CHECK(symbolizer.status({folder / "text", kAnyBuild}) == ModuleSymbols::kNotElf);
+  CHECK(symbolizer.status({folder / "empty", kAnyBuild}) == ModuleSymbols::kNotElf);
+  CHECK(symbolizer.status({compile(folder, "-c", "object.o"), kAnyBuild}) ==
+        ModuleSymbols::kNotElf);
+  CHECK(symbolizer.status({folder / "absent", kAnyBuild}) == ModuleSymbols::kFileMissing);
+  CHECK(symbolizer.status({"", kAnyBuild}) == ModuleSymbols::kFileMissing);
+  CHECK(symbolizer.frames({folder / "fifo", kAnyBuild}, 0x1000).empty());
 }
 
 TEST_CASE("symbolize: a build id that is no hex text never becomes a path") {
@@ -441,7 +443,7 @@ TEST_CASE("symbolize: truncated and damaged files answer something and never cra
     write_file(folder / "damaged", bytes);
     Symbolizer symbolizer(options_in(folder));
     for (uint64_t address : addresses)
-      CHECK(symbolizer.frames({folder / "damaged", ""}, address).size() < 1000);
+      CHECK(symbolizer.frames({folder / "damaged", kAnyBuild}, address).size() < 1000);
   }
 }
 
@@ -460,7 +462,7 @@ TEST_CASE("symbolize: of several names for one address the plain public one is t
   const std::string path = folder / "alias";
   Symbolizer symbolizer(options_in(folder));
   const auto name_at = [&](uint64_t address) {
-    return names_of(symbolizer.frames({path, ""}, address));
+    return names_of(symbolizer.frames({path, kAnyBuild}, address));
   };
   CHECK(name_at(address_of(path, "__real_work")) == std::vector<std::string>{"work"});
   CHECK(name_at(address_of(path, "picked")) == std::vector<std::string>{"picked"});
@@ -477,8 +479,8 @@ TEST_CASE("symbolize: a packed symbol table names static functions") {
             " && xz -k mini && strip program"
             " && objcopy --add-section .gnu_debugdata=mini.xz program packed");
   Symbolizer symbolizer(options_in(folder));
-  CHECK(symbolizer.frames({folder / "program", ""}, address).empty());
-  CHECK(names_of(symbolizer.frames({folder / "packed", ""}, address)) ==
+  CHECK(symbolizer.frames({folder / "program", kAnyBuild}, address).empty());
+  CHECK(names_of(symbolizer.frames({folder / "packed", kAnyBuild}, address)) ==
         std::vector<std::string>{"hidden(int)"});
 }
 
@@ -498,7 +500,7 @@ TEST_CASE("symbolize: the vdso of this kernel is known by its build id only") {
   CHECK(names_of(symbolizer.frames({"[vdso]", build_id}, address)) ==
         std::vector<std::string>{"clock_gettime"});
   CHECK(symbolizer.status({"[vdso]", std::string(40, '0')}) == ModuleSymbols::kFileMissing);
-  CHECK(symbolizer.status({"linux-vdso.so.1", ""}) == ModuleSymbols::kFileMissing);
+  CHECK(symbolizer.status({"linux-vdso.so.1", kAnyBuild}) == ModuleSymbols::kFileMissing);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // Events for trace rings, of every kind, and the records that they are to come back as.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <random>
