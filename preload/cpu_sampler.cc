@@ -27,6 +27,7 @@ constexpr uint32_t kNone = 0;
 constexpr uint32_t kBusy = 0xffffffff;  // in ThreadRow::cpu_timer: somebody changes this timer
 
 std::atomic<uint64_t> period_ns;  // 0: off
+size_t signal_frame_bytes;        // with which the kernel begins on a signal stack
 uint64_t used_before_ns;          // of this process, when the profile was last turned on
 uint64_t used_on_ns;              // while the profile was on before
 
@@ -160,16 +161,15 @@ uint32_t cpu_rate() {
 }
 
 void cpu_begin_in_new_process() {
+  signal_frame_bytes = static_cast<size_t>(sysconf(_SC_MINSIGSTKSZ));
   period_ns.store(0, std::memory_order_relaxed);
   used_on_ns = 0;
 }
 
 bool handler_fits(const stack_t& stack) {
-  // Measured: 1.2 KiB beside what the kernel puts there. With every way that rows are made: less
-  // than this.
+  // Measured: 1.2 KiB beside what the kernel puts there.
   constexpr size_t kHandlerBytes = 2560;
-  if ((stack.ss_flags & SS_DISABLE) != 0) return true;
-  return stack.ss_size >= static_cast<size_t>(sysconf(_SC_MINSIGSTKSZ)) + kHandlerBytes;
+  return (stack.ss_flags & SS_DISABLE) != 0 || stack.ss_size >= signal_frame_bytes + kHandlerBytes;
 }
 
 uint32_t why_unsignalled() {

@@ -91,15 +91,15 @@ sighandler_t set_handler(int number, sighandler_t handler, int flags, Real&& rea
 
 // One of our signals that came to a thread which blocks it would be the program's to see: pending,
 // in a signalfd, in the program that it becomes.
-template <class Real>
-int change_mask(int how, const sigset_t* set, sigset_t* before, Real&& real) {
+void before_mask_changes(int how, const sigset_t* set) {
   const int ours = own_signal();
-  if (set == nullptr || ours == 0) return real(how, set, before);
-  const bool has_ours = sigismember(set, ours) == 1;
-  if (has_ours && how != SIG_UNBLOCK) leave_thread_alone(mprof::format::kSignalBlocked);
-  const int result = real(how, set, before);
-  if (has_ours == (how == SIG_UNBLOCK) && how != SIG_BLOCK) look_at_thread_again();
-  return result;
+  if (set == nullptr || ours == 0 || how == SIG_UNBLOCK || sigismember(set, ours) != 1) return;
+  leave_thread_alone(mprof::format::kSignalBlocked);
+}
+void after_mask_changed(int how, const sigset_t* set) {
+  const int ours = own_signal();
+  if (set == nullptr || ours == 0 || how == SIG_BLOCK) return;
+  if ((sigismember(set, ours) == 1) == (how == SIG_UNBLOCK)) look_at_thread_again();
 }
 
 }  // namespace
@@ -156,11 +156,17 @@ MPROF_EXPORT int siginterrupt(int number, int flag) noexcept {
 }
 
 MPROF_EXPORT int sigprocmask(int how, const sigset_t* set, sigset_t* before) noexcept {
-  return change_mask(how, set, before, real_locks.sigprocmask);
+  before_mask_changes(how, set);
+  const int result = real_locks.sigprocmask(how, set, before);
+  after_mask_changed(how, set);
+  return result;
 }
 
 MPROF_EXPORT int pthread_sigmask(int how, const sigset_t* set, sigset_t* before) noexcept {
-  return change_mask(how, set, before, real_locks.pthread_sigmask);
+  before_mask_changes(how, set);
+  const int result = real_locks.pthread_sigmask(how, set, before);
+  after_mask_changed(how, set);
+  return result;
 }
 
 MPROF_EXPORT int sigaltstack(const stack_t* stack, stack_t* before) noexcept {
