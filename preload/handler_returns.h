@@ -22,7 +22,7 @@
 
 extern "C" {
 // Not 0: a handler of this thread has returned.
-extern thread_local uint32_t mprof_handler_returned MPROF_INITIAL_EXEC
+extern constinit thread_local uint32_t mprof_handler_returned MPROF_INITIAL_EXEC
     __attribute__((visibility("hidden")));
 }
 

@@ -21,6 +21,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SYSCALLS = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
+# Makes the system call whose number is its first argument.
+SYSTEM_CALL = "sys::call"
 PREFIXES = {"lock", "rep", "repz", "repnz", "notrack", "bnd", "data16", "cs", "ds", "es"}
 CALLER_SAVED = ("rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11")
 READ_ONLY = ("cmp", "test", "push", "bt", "nop", "prefetch", "ucomis", "comis", "ptest")
@@ -509,24 +511,26 @@ class Flow:
 
     def note_calls(self, instruction, state):
         if instruction.name.startswith("syscall") and not instruction.operands:
-            return self.note_system_call(instruction, state)
+            return self.note_system_call(instruction, state, "rax")
         if not instruction.is_call() and not instruction.is_jump():
             return self.note_addresses(instruction, state)
         direct = instruction.target()
         if direct is not None:
-            return self.note_direct(instruction, direct)
+            return self.note_direct(instruction, direct, state)
         operand = instruction.operands[0].removeprefix("*")
         for what in self.value_of(operand, instruction, state) or [("unknown", 0)]:
             self.note_indirect(instruction, *what)
 
-    def note_direct(self, instruction, target):
+    def note_direct(self, instruction, target, state):
         if not instruction.is_call() and self.function.holds(target):
             return
         owner = self.library.owner(target)
         if owner is None:
             self.function.unknown.append(f"{instruction}: into code without a symbol")
-        else:
-            self.function.calls.setdefault(owner, instruction)
+            return
+        self.function.calls.setdefault(owner, instruction)
+        if owner.name == SYSTEM_CALL:
+            self.note_system_call(instruction, state, "rdi")
 
     def note_indirect(self, instruction, kind, value):
         called = None
@@ -547,8 +551,10 @@ class Flow:
         else:
             self.function.calls.setdefault(called, instruction)
 
-    def note_system_call(self, instruction, state):
-        for kind, value in state.get("rax", [("unknown", 0)]):
+    def note_system_call(self, instruction, state, register):
+        if self.function.name == SYSTEM_CALL:
+            return  # by its callers
+        for kind, value in state.get(register, [("unknown", 0)]):
             if kind == "number":
                 self.function.calls.setdefault(f"syscall.{self.numbers.get(value, value)}", instruction)
             else:

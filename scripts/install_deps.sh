@@ -12,7 +12,7 @@ build_packages='g++ meson ninja-build pkg-config binutils python3
 # unshare, for processes with other rights and full disks; libFuzzer, which comes with clang.
 test_packages='catch2 libunwind-dev golang-go clang-format sqlite3 redis-server redis-tools git util-linux
   libjemalloc-dev libgoogle-perftools-dev libmimalloc-dev libc6-dev memcached libsqlite3-dev libtbb-dev
-  clang libclang-rt-14-dev'
+  clang libclang-rt-14-dev strace'
 bench_packages='heaptrack'
 
 wanted=$build_packages
