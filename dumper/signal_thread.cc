@@ -61,6 +61,9 @@ std::optional<Refusal> refusal_of(const Dump& dump, const ProcThread& thread,
     return Refusal{fmt::format("signal {} has no handler in it", number)};
   if (has_signal(thread.blocked, number))
     return Refusal{fmt::format("it blocks signal {}", number)};
+  if (row != nullptr &&
+      (row->unsignalled.load(std::memory_order_relaxed) & format::kSmallSignalStack) != 0)
+    return Refusal{"its alternate signal stack is too small for one more handler"};
   return for_its_call(dump, thread, row);
 }
 

@@ -18,6 +18,12 @@
 
 namespace mprof::format {
 
+// Why a thread must not be sent mprof's signal: bits of ThreadRow::unsignalled.
+enum Unsignalled : uint32_t {
+  kSignalBlocked = 1,     // it would stay pending, and the program could see it
+  kSmallSignalStack = 2,  // mprof's handler does not fit on its alternate signal stack
+};
+
 struct ThreadRow {
   std::atomic<uint32_t> tid;
   std::atomic<uint32_t> profbuf;    // row + 1; 0 = none
@@ -47,7 +53,7 @@ struct ThreadRow {
   std::atomic<uint32_t> cpu_timer;     // the kernel's number + 1; 0 = none
   std::atomic<uint32_t> answer;        // number of the request
   std::atomic<uint32_t> answer_stack;  // row of the stack table, or kNoRow
-  uint32_t reserved;
+  std::atomic<uint32_t> unsignalled;   // bits of Unsignalled
   std::atomic<uint64_t> answer_ticks;
 };
 static_assert(sizeof(ThreadRow) == 4 * kCacheLine, "both sides agree");

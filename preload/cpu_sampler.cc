@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "preload/cpu_sampler.h"
 
+#include <signal.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -25,6 +27,7 @@ constexpr uint32_t kNone = 0;
 constexpr uint32_t kBusy = 0xffffffff;  // in ThreadRow::cpu_timer: somebody changes this timer
 
 std::atomic<uint64_t> period_ns;  // 0: off
+size_t signal_frame_bytes;        // with which the kernel begins on a signal stack
 uint64_t used_before_ns;          // of this process, when the profile was last turned on
 uint64_t used_on_ns;              // while the profile was on before
 
@@ -82,17 +85,22 @@ uint32_t change_timer(const ThreadRow& row, uint32_t timer, uint64_t period) {
   return timer;
 }
 
+uint64_t period_of(const ThreadRow& row) {
+  if (row.unsignalled.load(std::memory_order_seq_cst) != 0) return 0;  // (R)
+  return period_ns.load(std::memory_order_seq_cst);                    // (R)
+}
+
 // Brings a thread's timer to the rate in force. Who finds it busy may leave: the other one looks at
 // the rate again once it is done. (R) So both store, then load, with seq_cst.
 void sync_timer(ThreadRow& row) {
   for (;;) {
     uint32_t timer = row.cpu_timer.load(std::memory_order_relaxed);
     if (timer == kBusy) return;
-    const uint64_t period = period_ns.load(std::memory_order_seq_cst);
+    const uint64_t period = period_of(row);
     if (timer == kNone && period == 0) return;
     if (!row.cpu_timer.compare_exchange_strong(timer, kBusy)) continue;
     row.cpu_timer.store(change_timer(row, timer, period), std::memory_order_seq_cst);  // (R)
-    if (period_ns.load(std::memory_order_seq_cst) == period) return;                   // (R)
+    if (period_of(row) == period) return;
   }
 }
 
@@ -153,13 +161,38 @@ uint32_t cpu_rate() {
 }
 
 void cpu_begin_in_new_process() {
+  signal_frame_bytes = static_cast<size_t>(sysconf(_SC_MINSIGSTKSZ));
   period_ns.store(0, std::memory_order_relaxed);
   used_on_ns = 0;
+}
+
+bool handler_fits(const stack_t& stack) {
+  // Measured: 1.2 KiB beside what the kernel puts there.
+  constexpr size_t kHandlerBytes = 2560;
+  return (stack.ss_flags & SS_DISABLE) != 0 || stack.ss_size >= signal_frame_bytes + kHandlerBytes;
+}
+
+uint32_t why_unsignalled() {
+  uint32_t reasons = 0;
+  sigset_t blocked = {};
+  stack_t stack = {};
+  stack.ss_flags = SS_DISABLE;  // a filter of seccomp may be against the question
+  sys::sigprocmask(SIG_BLOCK, nullptr, &blocked);
+  sys::sigaltstack(nullptr, &stack);
+  const auto number = static_cast<int>(header->signal_number.load(std::memory_order_relaxed));
+  if (number != 0 && sigismember(&blocked, number) == 1) reasons |= format::kSignalBlocked;
+  if (!handler_fits(stack)) reasons |= format::kSmallSignalStack;
+  return reasons;
 }
 
 // Only once: another start would draw another first expiry, and samples come too often.
 void cpu_thread_begins(ThreadRow& row) {
   if (row.cpu_timer.load(std::memory_order_relaxed) == kNone) sync_timer(row);
+}
+
+void cpu_thread_is_unsignalled(ThreadRow& row, uint32_t reasons) {
+  row.unsignalled.store(reasons, std::memory_order_seq_cst);  // (R)
+  sync_timer(row);
 }
 
 void cpu_thread_ends(ThreadRow& row) {
@@ -197,6 +230,7 @@ void cpu_signal_changed() {
 
 void cpu_nudge_all_threads() {
   for_each_thread([](ThreadRow& row) {
+    if (row.unsignalled.load(std::memory_order_relaxed) != 0) return;
     const uint32_t timer = make_timer(row.tid.load(std::memory_order_relaxed), kNudgeCookie);
     if (timer != kNone) start_timer(timer, 1, 0);
   });

@@ -32,6 +32,12 @@ void cpu_begin_in_new_process();
 
 // The thread of this row begins, or is met first. It, and nobody else, calls this.
 void cpu_thread_begins(format::ThreadRow& row);
+// Whether our handler fits on an alternate signal stack. So it does where there is none.
+bool handler_fits(const stack_t& stack);
+// Bits of format::Unsignalled, from what mask and alternate stack the kernel has of this thread.
+uint32_t why_unsignalled();
+// While there are any such bits a thread has no timer.
+void cpu_thread_is_unsignalled(format::ThreadRow& row, uint32_t reasons);
 // It ends; called by itself.
 void cpu_thread_ends(format::ThreadRow& row);
 

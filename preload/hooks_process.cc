@@ -19,6 +19,7 @@
 #include "preload/real_locks.h"
 #include "preload/rule_cache.h"
 #include "preload/stacks.h"
+#include "preload/sys.h"
 #include "preload/thread_start.h"
 #include "preload/trace.h"
 
@@ -42,19 +43,24 @@ struct Start {
   std::atomic<bool> taken;
   Task task;
 };
+constexpr size_t kStarts = 256;
 // No constructor: one would empty it after the first threads.
-constinit Start starts[256] = {};
+constinit Start starts[kStarts] = {};
 
-// nullptr when that many threads are on their way at once.
+// When more threads are on their way at once: a page. nullptr when there is none.
 Start* take_start() {
   for (Start& start : starts)
     if (!start.taken.load(std::memory_order_relaxed) &&
         !start.taken.exchange(true, std::memory_order_acquire))
       return &start;
-  return nullptr;
+  return static_cast<Start*>(map_anonymous(sizeof(Start)));
 }
 
-void give_start(Start* start) { start->taken.store(false, std::memory_order_release); }
+void give_start(Start* start) {
+  if (start >= starts && start < starts + kStarts)
+    return start->taken.store(false, std::memory_order_release);
+  sys::munmap(start, sizeof *start);
+}
 
 // glibc puts a thread's control block at the top of its stack, above every frame, and its mapping
 // is at least as large as the stack size asked for. One page is left out at the low end for what

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Functions by which a program sets or asks for a signal's action: of the signal that mprof uses it
-// sees its own action, never mprof's handler. Handlers are set so that their return is noted.
+// sees its own action, never mprof's handler. Handlers are set so that their return is noted. And
+// those by which a thread comes not to want any signal of ours: its mask, its alternate stack.
 //
 // Threads: any. Signals: safe. Allocates: no. Blocks: no.
 #include <errno.h>
@@ -9,6 +10,8 @@
 #include <atomic>
 #include <cstdint>
 
+#include "format/thread_table.h"
+#include "preload/cpu_sampler.h"
 #include "preload/handler_returns.h"
 #include "preload/low.h"
 #include "preload/real_locks.h"
@@ -33,6 +36,30 @@ int set_action(int number, const struct sigaction* action, struct sigaction* bef
   if (action == nullptr || !is_function(action->sa_handler) || !is_usual(number))
     return real_locks.sigaction(number, action, before);
   return set_marked(number, *action, before);
+}
+
+// Signals whose handler blocks ours, and was not set so.
+constinit std::atomic<uint64_t> ours_added = 0;
+
+// A handler on an alternate stack blocks our signal: such a stack may have room for one frame of
+// the kernel's, and not for another. The program does not see that. A handler that was set before
+// our signal became another one blocks the old one: late, that one comes all the same.
+int set_others_action(int number, const struct sigaction* action, struct sigaction* before) {
+  const int ours = own_signal();
+  const uint64_t bit = uint64_t{1} << (number & 63);
+  const bool was_added = (ours_added.load(std::memory_order_relaxed) & bit) != 0;
+  const bool adds = action != nullptr && ours != 0 && (action->sa_flags & SA_ONSTACK) != 0 &&
+                    is_function(action->sa_handler) && sigismember(&action->sa_mask, ours) == 0;
+  struct sigaction with_ours;
+  if (adds) {
+    with_ours = *action;
+    sigaddset(&with_ours.sa_mask, ours);
+  }
+  const int result = set_action(number, adds ? &with_ours : action, before);
+  if (result != 0) return result;
+  if (before != nullptr && was_added) sigdelset(&before->sa_mask, ours);
+  if (action != nullptr && adds != was_added) ours_added.fetch_xor(bit, std::memory_order_relaxed);
+  return result;
 }
 
 // As libc's signal().
@@ -62,13 +89,26 @@ sighandler_t set_handler(int number, sighandler_t handler, int flags, Real&& rea
   return kernels == SIG_ERR ? SIG_ERR : before.sa_handler;
 }
 
+// One of our signals that came to a thread which blocks it would be the program's to see: pending,
+// in a signalfd, in the program that it becomes.
+void before_mask_changes(int how, const sigset_t* set) {
+  const int ours = own_signal();
+  if (set == nullptr || ours == 0 || how == SIG_UNBLOCK || sigismember(set, ours) != 1) return;
+  leave_thread_alone(mprof::format::kSignalBlocked);
+}
+void after_mask_changed(int how, const sigset_t* set) {
+  const int ours = own_signal();
+  if (set == nullptr || ours == 0 || how == SIG_BLOCK) return;
+  if ((sigismember(set, ours) == 1) == (how == SIG_UNBLOCK)) look_at_thread_again();
+}
+
 }  // namespace
 
 extern "C" {
 
 MPROF_EXPORT int sigaction(int number, const struct sigaction* action,
                            struct sigaction* before) noexcept {
-  if (!is_own(number)) return set_action(number, action, before);
+  if (!is_own(number)) return set_others_action(number, action, before);
   struct sigaction programs;
   const bool has_moved = program_sets_action(number, action, &programs);
   if (has_moved && set_action(number, action, nullptr) != 0) return -1;
@@ -113,6 +153,28 @@ MPROF_EXPORT int siginterrupt(int number, int flag) noexcept {
   if (is_usual(number))
     interrupting.fetch_or(uint64_t{1} << (number - 1), std::memory_order_relaxed);
   return real_locks.siginterrupt(number, flag);
+}
+
+MPROF_EXPORT int sigprocmask(int how, const sigset_t* set, sigset_t* before) noexcept {
+  before_mask_changes(how, set);
+  const int result = real_locks.sigprocmask(how, set, before);
+  after_mask_changed(how, set);
+  return result;
+}
+
+MPROF_EXPORT int pthread_sigmask(int how, const sigset_t* set, sigset_t* before) noexcept {
+  before_mask_changes(how, set);
+  const int result = real_locks.pthread_sigmask(how, set, before);
+  after_mask_changed(how, set);
+  return result;
+}
+
+MPROF_EXPORT int sigaltstack(const stack_t* stack, stack_t* before) noexcept {
+  if (stack != nullptr && !handler_fits(*stack))
+    leave_thread_alone(mprof::format::kSmallSignalStack);
+  const int result = real_locks.sigaltstack(stack, before);
+  if (stack != nullptr) look_at_thread_again();
+  return result;
 }
 
 }  // extern "C"

@@ -65,7 +65,7 @@ void become_drainer(const char* program, const char* dump_path, bool stays) {
   }
   sigset_t none;
   sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, nullptr);
+  sys::sigprocmask(SIG_SETMASK, &none, nullptr);
   const int null = sys::open("/dev/null", O_RDWR);
   for (int fd = 0; null >= 0 && fd <= 2; ++fd) dup2(null, fd);
   syscall(SYS_close_range, 3u, ~0u, 0u);

@@ -78,6 +78,9 @@ namespace mprof::preload {
   X(sighandler_t, sigset, "", int, sighandler_t)                                        \
   X(int, sigignore, "", int)                                                            \
   X(int, siginterrupt, "", int, int)                                                    \
+  X(int, sigaltstack, "", const stack_t*, stack_t*)                                     \
+  X(int, sigprocmask, "", int, const sigset_t*, sigset_t*)                              \
+  X(int, pthread_sigmask, "", int, const sigset_t*, sigset_t*)                          \
   X(int, poll, "", pollfd*, nfds_t, int)                                                \
   X(int, __poll_chk, "", pollfd*, nfds_t, int, size_t)                                  \
   X(int, ppoll, "", pollfd*, nfds_t, const timespec*, const sigset_t*)                  \

@@ -54,6 +54,13 @@ bool is_function(const struct sigaction& action) {
          (action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN);
 }
 
+// This thread's, unless it is in a vfork child: the row is its parent's then.
+format::ThreadRow* own_row() {
+  if (!recording() || self.row == 0 || self.process != process_number) return nullptr;
+  if (static_cast<uint32_t>(sys::getpid()) != header->pid) return nullptr;
+  return tables.threads.at(self.row - 1);
+}
+
 bool is_from_controller(const siginfo_t& info) {
   return info.si_code == SI_QUEUE && info.si_value.sival_int == format::kSignalCookie;
 }
@@ -153,6 +160,21 @@ bool program_sets_action(int number, const struct sigaction* action, struct siga
   if (recording()) signals_publish();
   cpu_signal_changed();
   return true;
+}
+
+void leave_thread_alone(uint32_t reason) {
+  if (format::ThreadRow* row = own_row(); row != nullptr) {
+    const uint32_t reasons = row->unsignalled.load(std::memory_order_relaxed);
+    // What is blocked already is so by a handler's mask, perhaps, and not for long.
+    if ((reasons & reason) == 0 && (why_unsignalled() & reason) == 0)
+      cpu_thread_is_unsignalled(*row, reasons | reason);
+  }
+}
+
+void look_at_thread_again() {
+  format::ThreadRow* row = own_row();
+  if (row != nullptr && row->unsignalled.load(std::memory_order_relaxed) != 0)
+    cpu_thread_is_unsignalled(*row, why_unsignalled());
 }
 
 }  // namespace mprof::preload

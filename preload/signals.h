@@ -11,10 +11,14 @@
 // EINTR     SA_RESTART; but some calls return EINTR for any handler. Timers on a thread's CPU clock
 //           only fire while it runs, and controllers leave threads alone that sit in such a call.
 // Blocked   A thread that blocks the signal is not sampled and does not answer; that is its right.
+//           Its timer is stopped first: what fired would be pending for the program to see. A
+//           thread whose alternate stack is too small for our handler is left alone, too.
 // Threads   any. Signals: safe. Allocates: no. Blocks: no.
 #pragma once
 
 #include <signal.h>
+
+#include <cstdint>
 
 namespace mprof::preload {
 
@@ -31,5 +35,10 @@ bool is_own_signal(const siginfo_t& info);
 // What a program does with sigaction() about our signal; `number` is ours. The action that it had;
 // `action` may be nullptr. True: mprof has moved on, and the kernel must hear of the call.
 bool program_sets_action(int number, const struct sigaction* action, struct sigaction* before);
+
+// Around a call by which this thread changes its mask or its alternate stack: before one that is a
+// reason to send it nothing (a bit of format::Unsignalled), after one that may have ended such.
+void leave_thread_alone(uint32_t reason);
+void look_at_thread_again();
 
 }  // namespace mprof::preload

@@ -86,6 +86,7 @@ void publish_row(uint32_t number) {
   format::ThreadRow* row = tables.threads.at(number);
   row->start_ticks = ticks();
   show_labels(row);
+  row->unsignalled.store(why_unsignalled(), std::memory_order_relaxed);
   const int tid = sys::gettid();  // none where a filter of seccomp is against it
   row->tid.store(tid < 0 ? 0 : static_cast<uint32_t>(tid), std::memory_order_release);
   header->threads_seen.fetch_add(1, std::memory_order_relaxed);
