@@ -121,7 +121,7 @@ inline void sigprocmask(int how, const sigset_t* set, sigset_t* before) {
   call<SYS_rt_sigprocmask>(how, address(set), address(before), kKernelSetBytes);
 }
 inline void sigaltstack(const stack_t* stack, stack_t* before) {
-  call(SYS_sigaltstack, address(stack), address(before));
+  call<SYS_sigaltstack>(address(stack), address(before));
 }
 inline int timer_create(clockid_t clock, const sigevent* event, int* timer) {
   return static_cast<int>(call<SYS_timer_create>(clock, address(event), address(timer)));
