@@ -39,7 +39,11 @@ say('computed', sum);
 say('sorted', mix([...Array(20000).keys()].map((n) => (n * 7919) % 20011).sort((a, b) => a - b)));
 say('text', JSON.stringify({ a: [1, 2, { b: 'c' }] }).replace(/\d/g, (d) => d * 2), 'äöü'.normalize('NFD').length);
 
-const program = 'onmessage = (e) => { let s = 0; for (let i = 0; i < e.data * 1e5; i++) s = (s + i * i) % 9973; postMessage(s); }';
+const program = `onmessage = (e) => {
+  let s = 0;
+  for (let i = 0; i < e.data * 1e5; i++) s = (s + i * i) % 9973;
+  postMessage(s);
+}`;
 const url = URL.createObjectURL(new Blob([program], { type: 'text/javascript' }));
 const work = (n) => new Promise((done, fail) => {
   const worker = new Worker(url);
@@ -88,7 +92,8 @@ class Chromium(harmless.Case):
         self.work.mkdir()
         self.work.chmod(0o777)
         command = [*runner, CHROMIUM, *OPTIONS, *options, f"--user-data-dir={self.work}/profile"]
-        home = {"HOME": str(self.work), "XDG_CONFIG_HOME": f"{self.work}/config", "XDG_CACHE_HOME": f"{self.work}/cache"}
+        home = {"HOME": "", "XDG_CONFIG_HOME": "/config", "XDG_CACHE_HOME": "/cache"}
+        home = {name: f"{self.work}{folder}" for name, folder in home.items()}
         outcome = self.run_watched(*command, "--dump-dom", f"file://{self.page}", environment=environment, env=home)
         outcome.err = b""
         return outcome
