@@ -229,6 +229,7 @@ void resolve() {
   arena_is_closed.store(true, std::memory_order_relaxed);
   look_up(found.free_sized, "free_sized");
   look_up(found.free_aligned_sized, "free_aligned_sized");
+  resolve_new();
   arena_is_closed.store(false, std::memory_order_relaxed);
   look_up(found.malloc, "malloc");
   look_up(found.free, "free");
@@ -248,7 +249,6 @@ void resolve() {
   look_up(found.sbrk, "sbrk");
   look_up(found.dlclose, "dlclose");
   look_up(found.pthread_create, "pthread_create");
-  resolve_new();
   // Last, since all of these are there: no message stays behind for dlerror().
   mprof_fill_locks();
   mprof_fill_calls();

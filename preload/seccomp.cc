@@ -48,7 +48,10 @@ class Machine {
       case BPF_LDX: load(step, x_); break;
       case BPF_ST: memory_[step.k % BPF_MEMWORDS] = a_; break;
       case BPF_STX: memory_[step.k % BPF_MEMWORDS] = x_; break;
-      case BPF_ALU: compute(step); break;
+      case BPF_ALU:
+        if (BPF_OP(step.code) == BPF_DIV && operand(step) == 0) return BPF_MAXINSNS;  // kills
+        compute(step);
+        break;
       case BPF_JMP: return distance(step);
       case BPF_MISC: (BPF_MISCOP(step.code) == BPF_TAX ? x_ : a_) = other(step); break;
     }
@@ -78,7 +81,7 @@ class Machine {
       case BPF_ADD: a_ += by; break;
       case BPF_SUB: a_ -= by; break;
       case BPF_MUL: a_ *= by; break;
-      case BPF_DIV: a_ = by == 0 ? 0 : a_ / by; break;
+      case BPF_DIV: a_ /= by; break;
       case BPF_AND: a_ &= by; break;
       case BPF_OR: a_ |= by; break;
       case BPF_XOR: a_ ^= by; break;
