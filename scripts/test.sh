@@ -57,7 +57,7 @@ run_suites() { # folder, suites...
 # Each target reads its corpus and a fixed number of mutations of it, the same ones every time.
 fuzz() { # folder
   local target name runs log ok=0
-  declare -A fewer=([dump_reader]=300 [trace]=1000 [elf]=1500 [journal]=2000 [options]=2000 [http]=5000)
+  declare -A fewer=([dump_reader]=150 [trace]=1000 [elf]=1500 [journal]=2000 [options]=2000 [http]=5000)
   for target in tests/fuzz/*_fuzz.cc; do
     name=$(basename "$target" _fuzz.cc)
     runs=${fewer[$name]:-20000}
