@@ -98,6 +98,7 @@ static int suspend(void) {
 static void set_actions(void) {
   CALL(bsd_signal(SIGUSR1, handle) == handle)
   CALL(suspend())
+  CALL(pthread_sigmask(SIG_BLOCK, NULL, NULL))
   CALL(__sysv_signal(SIGUSR2, SIG_IGN) == SIG_IGN)
 }
 
