@@ -63,7 +63,8 @@ CpuTimes cpu_times(const Dump& dump, const CountReading& reading) {
 }
 
 uint64_t cpu_period_ns(const Dump& dump, const CountReading& reading) {
-  if (const uint32_t hz = dump.header().cpu_hz; hz != 0) return kNsPerSecond / hz;
+  if (const uint32_t hz = dump.header().cpu_hz; hz != 0)
+    return std::max<uint64_t>(kNsPerSecond / hz, 1);
   const CountSums sums = sum(dump, reading, format::CountKind::kCpu);
   if (sums.count.value < 1) return kNsPerSecond / format::kUsualCpuHz;
   const double mean_ns = sums.delay_ns.value / sums.count.value;

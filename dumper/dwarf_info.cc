@@ -3,6 +3,7 @@
 
 #include <dwarf.h>
 
+#include <algorithm>
 #include <climits>
 #include <cstring>
 #include <filesystem>
@@ -99,6 +100,14 @@ uint64_t size_of(Dwarf_Die* die) {
   return size_bytes;
 }
 
+// libdw takes it for granted, and reads beyond them. It has unpacked them by now.
+bool has_ended_texts(const ElfFile& file) {
+  constexpr std::string_view kTexts[] = {".debug_str", ".debug_line_str", ".zdebug_str",
+                                         ".zdebug_line_str"};
+  return std::all_of(std::begin(kTexts), std::end(kTexts),
+                     [&file](std::string_view name) { return file.has_ended_texts(name); });
+}
+
 // What stands before "::inner".
 std::string qualifier_of(Dwarf_Die* outer, std::string_view inner) {
   if (const char* name = string_of(outer, DW_AT_name)) return name;
@@ -127,11 +136,13 @@ std::unique_ptr<DwarfInfo> DwarfInfo::open(const ElfFile& file, DebugFiles& debu
   Dwarf* dwarf = dwarf_begin_elf(file.elf(), DWARF_C_READ, nullptr);
   if (dwarf == nullptr) return nullptr;
   std::unique_ptr<DwarfInfo> info(new DwarfInfo(dwarf, code));
+  if (!has_ended_texts(file)) return nullptr;
   DebugFiles::Supplement supplement = debug_files.supplement(file, dwarf);
   if (!supplement.usable) return nullptr;
   if (supplement.file != nullptr) {
     info->supplement_file_ = std::move(supplement.file);
     info->supplement_ = dwarf_begin_elf(info->supplement_file_->elf(), DWARF_C_READ, nullptr);
+    if (!has_ended_texts(*info->supplement_file_)) return nullptr;
     if (info->supplement_ != nullptr) dwarf_setalt(dwarf, info->supplement_);
   }
   info->ranges_left_ += file.file_bytes();

@@ -236,6 +236,14 @@ Elf_Scn* ElfFile::find_section(std::string_view name) const {
 
 bool ElfFile::has_section(std::string_view name) const { return find_section(name) != nullptr; }
 
+bool ElfFile::has_ended_texts(std::string_view section) const {
+  Elf_Scn* found = find_section(section);
+  if (found == nullptr) return true;
+  const Elf_Data* data = elf_rawdata(found, nullptr);
+  return data == nullptr || data->d_buf == nullptr || data->d_size == 0 ||
+         static_cast<const char*>(data->d_buf)[data->d_size - 1] == '\0';
+}
+
 bool ElfFile::has_dwarf() const {
   return has_section(".debug_info") || has_section(".zdebug_info");
 }

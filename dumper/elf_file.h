@@ -78,6 +78,8 @@ class ElfFile {
   [[nodiscard]] bool is_loadable() const;
   // True when the section is there with contents (a stripped half keeps only its header).
   [[nodiscard]] bool has_section(std::string_view name) const;
+  // Of a section of texts: whether the last one has an end. True where there is none.
+  [[nodiscard]] bool has_ended_texts(std::string_view section) const;
   [[nodiscard]] bool has_dwarf() const;
   [[nodiscard]] bool has_symtab() const;
 

@@ -156,6 +156,8 @@ JournalFile::JournalFile(const std::string& dump_path, JournalKind kind)
     trouble_ = fmt::format("{}: cannot be opened: {}", path_, errno_text(errno));
   else if (fd_ >= 0 && (::fstat(fd_, &status) != 0 || !S_ISREG(status.st_mode)))
     trouble_ = fmt::format("{}: is not a regular file", path_);
+  else if (fd_ >= 0 && status.st_size == 0)
+    ::close(std::exchange(fd_, -1));  // there was no room even for its header
   disk_bytes_ = static_cast<uint64_t>(status.st_blocks) * 512;
 }
 

@@ -80,7 +80,8 @@ std::vector<std::string> names_in(const Dump& dump) {
 
 [[noreturn]] void unknown_profile(const Dump& dump, std::string_view name) {
   std::string known;
-  for (const std::string& one : names_in(dump)) known += (known.empty() ? "" : ", ") + one;
+  for (const std::string& one : names_in(dump))
+    known += (known.empty() ? "" : ", ") + printable(one);
   throw HttpError(
       404, fmt::format("Unknown profile '{}'; there are {}", printable(name.substr(0, 64)), known));
 }

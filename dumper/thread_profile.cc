@@ -411,8 +411,8 @@ ThreadProfile make_profile(const Dump& dump, const ThreadsReading& reading, Labe
       sample.labels = names.of_set(thread.labels);
       sample.labels.push_back({"thread", thread.name, 0, {}, false});
       sample.labels.push_back({"state", state_text(thread), 0, {}, false});
+      out.stacks.push_back(sample.locations);
       stacks.add(std::move(sample));
-      out.stacks.push_back(std::move(sample.locations));
     }
   }
   profile.comments = comments_for(dump, reading.notes, "thread");

@@ -23,13 +23,14 @@ extern std::atomic<bool> clock_is_free_tsc;
 void clock_init();
 
 uint64_t monotonic_ns();
+uint64_t realtime_ns();
 uint64_t ticks_where_allowed();
 
-// From now on it is asked at each reading whether this thread may.
+// From now on clocks are read by system calls, where those are let through.
 void watch_clocks();
 // No thread may read the cycle counter any more.
 void stop_clocks();
-bool clocks_stand_still();
+bool clocks_stand_still();  // some clock, for this thread
 
 // So many nanoseconds in ticks, by what went by since a moment at which both clocks were read;
 // rough while that is less than some milliseconds ago.

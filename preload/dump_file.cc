@@ -215,12 +215,6 @@ int open_new_file(const char* pattern, const char* executable) {
   return -EEXIST;
 }
 
-uint64_t realtime_ns() {
-  timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
-}
-
 void fill_identity(const char* executable) {
   uint64_t random[2] = {};
   if (const void* from_kernel = reinterpret_cast<void*>(getauxval(AT_RANDOM)))

@@ -64,8 +64,8 @@ struct KernelAction {
 };
 
 long call_sigaction(int number, const KernelAction* action, KernelAction* before) {
-  return sys::call(SYS_rt_sigaction, number, sys::address(action), sys::address(before),
-                   kKernelSetBytes);
+  return sys::call<SYS_rt_sigaction>(number, sys::address(action), sys::address(before),
+                                     kKernelSetBytes);
 }
 
 }  // namespace

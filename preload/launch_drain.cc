@@ -3,8 +3,10 @@
 
 #include <dlfcn.h>
 #include <linux/close_range.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -35,16 +37,32 @@ bool find_program(Line* out) {
   return false;
 }
 
-// fork() without an exit signal and without the program's atfork handlers.
-long clone_quietly() { return syscall(SYS_clone, 0, nullptr, nullptr, nullptr, nullptr); }
+// fork() without an exit signal and without the program's atfork handlers. A debugger would take it
+// for a thread of the program, and its exec for the program's.
+long clone_quietly() {
+  return syscall(SYS_clone, CLONE_UNTRACED, nullptr, nullptr, nullptr, nullptr);
+}
 
 // The environment of the start without this library.
 char* drainers_environment[kMaxEnvironment];
 bool drain_is_said;
 
-void become_drainer(const char* program, const char* dump_path) {
+// Whether orphans become children of this process: the drainer would be one that it waits for.
+bool adopts_orphans() {
+  int is_subreaper = 0;
+  sys::prctl(PR_GET_CHILD_SUBREAPER, &is_subreaper);
+  return is_subreaper != 0 || sys::getpid() == 1;
+}
+
+// A child without an exit signal is one that wait() does not see, until it calls exec: in a process
+// that adopts orphans it stays, as the drainer's parent.
+void become_drainer(const char* program, const char* dump_path, bool stays) {
   setsid();
-  if (clone_quietly() != 0) _exit(0);
+  if (stays) syscall(SYS_close_range, 0u, ~0u, 0u);
+  if (const long drainer = clone_quietly(); drainer != 0) {
+    if (stays && drainer > 0) sys::wait_for(static_cast<int>(drainer));
+    _exit(0);
+  }
   sigset_t none;
   sigemptyset(&none);
   sys::sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -76,9 +94,10 @@ void launch_drain(const char* dump_path, const char* reason) {
     line << reason << ": the program mprof was not found beside the library; not draining";
     return line.say();
   }
+  const bool stays = adopts_orphans();
   const long child = clone_quietly();
-  if (child == 0) become_drainer(program.text(), dump_path);
-  if (child > 0) sys::wait_for(static_cast<int>(child));
+  if (child == 0) become_drainer(program.text(), dump_path, stays);
+  if (child > 0 && !stays) sys::wait_for(static_cast<int>(child));
 }
 
 }  // namespace mprof::preload

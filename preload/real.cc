@@ -23,12 +23,16 @@ constexpr size_t kArenaBytes = 64 * 1024;
 constexpr size_t kArenaAlignment = 16;
 alignas(4096) char arena[kArenaBytes];
 std::atomic<size_t> arena_used;
+// While something is looked up that may not be there: what the loader then has to say would stay in
+// memory that its next look-up frees. If that look-up is of free itself, by the free() of a library
+// before this one, it never ends. Without memory the loader has a constant text.
+std::atomic<bool> arena_is_closed;
 
 // Arena blocks are marked in the filter, so that free() finds out that they are not the next
 // allocator's; nothing else ever looks at them again.
 void* arena_alloc(size_t alignment, size_t bytes) {
   if (alignment < kArenaAlignment) alignment = kArenaAlignment;
-  if (bytes > kArenaBytes) return nullptr;
+  if (bytes > kArenaBytes || arena_is_closed.load(std::memory_order_relaxed)) return nullptr;
   size_t used = arena_used.load(std::memory_order_relaxed);
   size_t begin;
   do {
@@ -222,6 +226,11 @@ void resolve() {
   if (!resolve_state.compare_exchange_strong(expected, kResolving)) return;
   const ErrnoGuard keep_errno;
   RealFunctions found = real;
+  arena_is_closed.store(true, std::memory_order_relaxed);
+  look_up(found.free_sized, "free_sized");
+  look_up(found.free_aligned_sized, "free_aligned_sized");
+  resolve_new();
+  arena_is_closed.store(false, std::memory_order_relaxed);
   look_up(found.malloc, "malloc");
   look_up(found.free, "free");
   look_up(found.calloc, "calloc");
@@ -232,8 +241,6 @@ void resolve() {
   look_up(found.memalign, "memalign");
   look_up(found.valloc, "valloc");
   look_up(found.pvalloc, "pvalloc");
-  look_up(found.free_sized, "free_sized");
-  look_up(found.free_aligned_sized, "free_aligned_sized");
   look_up(found.mmap, "mmap");
   look_up(found.mmap64, "mmap64");
   look_up(found.munmap, "munmap");
@@ -242,7 +249,6 @@ void resolve() {
   look_up(found.sbrk, "sbrk");
   look_up(found.dlclose, "dlclose");
   look_up(found.pthread_create, "pthread_create");
-  resolve_new();
   // Last, since all of these are there: no message stays behind for dlerror().
   mprof_fill_locks();
   mprof_fill_calls();

@@ -34,21 +34,29 @@ class Machine {
     uint32_t at = 0;
     for (uint32_t steps = 0; steps < filter.length && at < filter.length; ++steps, ++at) {
       const sock_filter& step = filter.code[at];
-      switch (BPF_CLASS(step.code)) {
-        case BPF_LD: load(step, a_); break;
-        case BPF_LDX: load(step, x_); break;
-        case BPF_ST: memory_[step.k % BPF_MEMWORDS] = a_; break;
-        case BPF_STX: memory_[step.k % BPF_MEMWORDS] = x_; break;
-        case BPF_ALU: compute(step); break;
-        case BPF_JMP: at += distance(step); break;
-        case BPF_RET: return BPF_RVAL(step.code) == BPF_A ? a_ : step.k;
-        case BPF_MISC: (BPF_MISCOP(step.code) == BPF_TAX ? x_ : a_) = other(step); break;
-      }
+      if (BPF_CLASS(step.code) == BPF_RET) return BPF_RVAL(step.code) == BPF_A ? a_ : step.k;
+      at += execute(step);
     }
     return SECCOMP_RET_KILL_PROCESS;
   }
 
  private:
+  // So many steps are left out next.
+  [[gnu::noinline]] uint32_t execute(const sock_filter& step) {
+    switch (BPF_CLASS(step.code)) {
+      case BPF_LD: load(step, a_); break;
+      case BPF_LDX: load(step, x_); break;
+      case BPF_ST: memory_[step.k % BPF_MEMWORDS] = a_; break;
+      case BPF_STX: memory_[step.k % BPF_MEMWORDS] = x_; break;
+      case BPF_ALU:
+        if (BPF_OP(step.code) == BPF_DIV && operand(step) == 0) return BPF_MAXINSNS;  // kills
+        compute(step);
+        break;
+      case BPF_JMP: return distance(step);
+      case BPF_MISC: (BPF_MISCOP(step.code) == BPF_TAX ? x_ : a_) = other(step); break;
+    }
+    return 0;
+  }
   [[nodiscard]] uint32_t other(const sock_filter& step) const {
     return BPF_MISCOP(step.code) == BPF_TAX ? a_ : x_;
   }
@@ -73,7 +81,7 @@ class Machine {
       case BPF_ADD: a_ += by; break;
       case BPF_SUB: a_ -= by; break;
       case BPF_MUL: a_ *= by; break;
-      case BPF_DIV: a_ = by == 0 ? 0 : a_ / by; break;
+      case BPF_DIV: a_ /= by; break;
       case BPF_AND: a_ &= by; break;
       case BPF_OR: a_ |= by; break;
       case BPF_XOR: a_ ^= by; break;
@@ -154,8 +162,14 @@ namespace {
 
 std::atomic<bool> is_filtered;
 
-bool do_let_through(const seccomp_data& data) {
+[[gnu::cold, gnu::noinline]] bool lets_through(long number, long a, long b, long c, long d, long e,
+                                               long f) {
   if (self.is_strict != 0 || unknown_filters.load(std::memory_order_relaxed) != 0) return false;
+  const auto word = [](long argument) { return static_cast<uint64_t>(argument); };
+  const seccomp_data data = {static_cast<int>(number),
+                             AUDIT_ARCH_X86_64,
+                             0,
+                             {word(a), word(b), word(c), word(d), word(e), word(f)}};
   for (uint32_t i = filter_count.load(std::memory_order_acquire); i-- > 0;) {
     const uint32_t action = Machine(data).run(filters[i]) & SECCOMP_RET_ACTION_FULL;
     if (action != SECCOMP_RET_ALLOW && action != SECCOMP_RET_LOG) return false;
@@ -165,18 +179,8 @@ bool do_let_through(const seccomp_data& data) {
 
 }  // namespace
 
-[[gnu::noinline]] bool would_let_through(long number, long a, long b, long c, long d, long e,
-                                         long f) {
-  if (!is_filtered.load(std::memory_order_acquire)) return true;
-  const auto word = [](long argument) { return static_cast<uint64_t>(argument); };
-  return do_let_through({static_cast<int>(number),
-                         AUDIT_ARCH_X86_64,
-                         0,
-                         {word(a), word(b), word(c), word(d), word(e), word(f)}});
-}
-
-long call(long number, long a, long b, long c, long d, long e, long f) {
-  if (is_filtered.load(std::memory_order_relaxed) && !would_let_through(number, a, b, c, d, e, f))
+long numbered(long number, long a, long b, long c, long d, long e, long f) {
+  if (is_filtered.load(std::memory_order_acquire) && !lets_through(number, a, b, c, d, e, f))
       [[unlikely]]
     return -EPERM;
   register long r10 asm("r10") = d;

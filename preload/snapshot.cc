@@ -9,6 +9,7 @@
 
 #include "format/config.h"
 #include "format/snapshot.h"
+#include "preload/clock.h"
 #include "preload/dump_file.h"
 #include "preload/low.h"
 #include "preload/sys.h"
@@ -41,15 +42,9 @@ int put(int fd, const void* data, uint64_t bytes, uint64_t offset) {
 uint64_t take_cut() {
   const uint64_t epoch = header->control.cut_epoch.fetch_add(1, std::memory_order_seq_cst) + 1;
   constexpr long kMostOfAStoreBufferNs = 2000000;
-  if (sys::call(SYS_membarrier, MEMBARRIER_CMD_GLOBAL) != 0) sys::sleep_ns(kMostOfAStoreBufferNs);
+  if (sys::call<SYS_membarrier>(MEMBARRIER_CMD_GLOBAL) != 0) sys::sleep_ns(kMostOfAStoreBufferNs);
   wait_until_nobody_inside();
   return epoch;
-}
-
-uint64_t realtime_ns() {
-  timespec now;
-  clock_gettime(CLOCK_REALTIME, &now);
-  return static_cast<uint64_t>(now.tv_sec) * 1000000000u + static_cast<uint64_t>(now.tv_nsec);
 }
 
 struct Mapping {

@@ -16,10 +16,10 @@ constexpr uint64_t kLongestWaitNs = 50000000;
 // Shared with the controller and, if that has gone, with nobody: the wait has an end.
 void futex_wait(const std::atomic<uint32_t>& word, uint32_t while_it_is, uint64_t ns) {
   const timespec timeout{0, static_cast<long>(ns)};
-  sys::call(SYS_futex, sys::address(&word), FUTEX_WAIT, while_it_is, sys::address(&timeout));
+  sys::call<SYS_futex>(sys::address(&word), FUTEX_WAIT, while_it_is, sys::address(&timeout));
 }
 void futex_wake_all(const std::atomic<uint32_t>& word) {
-  sys::call(SYS_futex, sys::address(&word), FUTEX_WAKE, INT32_MAX);
+  sys::call<SYS_futex>(sys::address(&word), FUTEX_WAKE, INT32_MAX);
 }
 
 void release(format::Control& control, uint32_t was, uint32_t to) {

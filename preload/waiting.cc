@@ -62,7 +62,7 @@ bool has_handler(int number) {
 bool has_another_signal(const ucontext_t& interrupted) {
   uint64_t pending = 0;
   constexpr long kKernelSetBytes = 8;
-  sys::call(SYS_rt_sigpending, sys::address(&pending), kKernelSetBytes);
+  sys::call<SYS_rt_sigpending>(sys::address(&pending), kKernelSetBytes);
   for (uint64_t due = pending & ~interrupted.uc_sigmask.__val[0]; due != 0; due &= due - 1)
     if (has_handler(__builtin_ctzll(due) + 1)) return true;
   return false;

@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SYSCALLS = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
 # Makes the system call whose number is its first argument.
-SYSTEM_CALL = "sys::call"
+SYSTEM_CALL = "sys::numbered"
 PREFIXES = {"lock", "rep", "repz", "repnz", "notrack", "bnd", "data16", "cs", "ds", "es"}
 CALLER_SAVED = ("rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11")
 READ_ONLY = ("cmp", "test", "push", "bt", "nop", "prefetch", "ucomis", "comis", "ptest")

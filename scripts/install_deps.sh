@@ -9,17 +9,22 @@ build_packages='g++ meson ninja-build pkg-config binutils python3
   libdw-dev libelf-dev liblzma-dev libzstd-dev zlib1g-dev nlohmann-json3-dev libfmt-dev libiberty-dev
   libcli11-dev libprotozero-dev libcpp-httplib-dev'
 # libunwind is what the unwinder is compared with; golang-go for `go tool pprof`; the programs that are profiled; the other allocators; setpriv and
-# unshare, for processes with other rights and full disks; libFuzzer, which comes with clang.
-test_packages='catch2 libunwind-dev golang-go clang-format sqlite3 redis-server redis-tools git util-linux
-  libjemalloc-dev libgoogle-perftools-dev libmimalloc-dev libc6-dev memcached libsqlite3-dev libtbb-dev
-  clang libclang-rt-14-dev strace'
+# unshare, for processes with other rights and full disks; libFuzzer, which comes with clang; file systems of several kinds.
+test_packages='catch2 libunwind-dev golang-go clang-format sqlite3 redis-server redis-tools git util-linux libjemalloc-dev
+  libgoogle-perftools-dev libmimalloc-dev libc6-dev memcached libsqlite3-dev libtbb-dev clang libclang-rt-dev
+  e2fsprogs mount xfsprogs strace dash bash zsh mksh mawk gawk bc patch rsync perl lua5.4 tcl tcl-thread make
+  cmake xz-utils zstd pigz bzip2 zip unzip openssl openssh-client curl gdb valgrind libfaketime fakeroot
+  heaptrack nginx imagemagick chromium postgresql nodejs default-jre-headless rhino vim'
+# PostgreSQL's own regression queries are in no package, but in the source of one.
+queries=/usr/local/share/mprof-tests/postgresql-regress
 bench_packages='heaptrack'
 
 wanted=$build_packages
+missing_source=''
 for set in "$@"; do
   case $set in
     build) ;;
-    test) wanted="$wanted $test_packages" ;;
+    test) wanted="$wanted $test_packages"; [ -d "$queries" ] || missing_source=queries ;;
     bench) wanted="$wanted $bench_packages" ;;
     *) echo "install_deps.sh: unknown set '$set'; known: build, test, bench" >&2; exit 2 ;;
   esac
@@ -30,18 +35,18 @@ for package in $wanted; do
   dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' ||
     missing="$missing $package"
 done
-[ -n "$missing" ] || exit 0
+[ -n "$missing$missing_source" ] || exit 0
 
 as_root=''
 if [ "$(id -u)" -ne 0 ]; then
   command -v sudo >/dev/null || {
-    echo "install_deps.sh: needs root or sudo to install:$missing" >&2
+    echo "install_deps.sh: needs root or sudo to install:$missing $missing_source" >&2
     exit 1
   }
   as_root='sudo'
 fi
 
-echo "installing:$missing"
+echo "installing:$missing $missing_source"
 # Services that come with a package are not wanted here: redis-server would start and take its port.
 policy=/usr/sbin/policy-rc.d
 made_policy=no
@@ -56,3 +61,4 @@ $as_root env DEBIAN_FRONTEND=noninteractive apt-get update -qq
 # Split into words on purpose: a list of packages.
 # shellcheck disable=SC2086
 $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+[ -z "$missing_source" ] || $as_root sh "$(dirname "$0")/install_queries.sh" "$queries"

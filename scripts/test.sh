@@ -54,6 +54,28 @@ run_suites() { # folder, suites...
   [ "$all" = "$ok" ] || failures+=("$folder: $*")
 }
 
+# Each target reads its corpus and a fixed number of mutations of it, the same ones every time.
+fuzz() { # folder
+  local target name runs log ok=0
+  declare -A fewer=([dump_reader]=150 [trace]=1000 [elf]=1500 [journal]=2000 [options]=2000 [http]=5000)
+  for target in tests/fuzz/*_fuzz.cc; do
+    name=$(basename "$target" _fuzz.cc)
+    runs=${fewer[$name]:-20000}
+    log=$1/$name.log
+    rm -rf "$1/scratch" && mkdir "$1/scratch"  # what it finds is written to the first folder
+    if UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 "$1/tests/fuzz/${name}_fuzz" -runs="$runs" \
+      -seed=1 -timeout=60 -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="$1/$name-" \
+      "$1/scratch" "tests/fuzz/corpus/$name" >"$log" 2>&1; then
+      printf '%s: %s inputs\n' "$name" "$(sed -n 's/^stat::number_of_executed_units: //p' "$log")"
+    else
+      tail -40 "$log"
+      printf '%s: FAILED; the input is in %s\n' "$name" "$1/$name-*"
+      ok=1
+    fi
+  done
+  return "$ok"
+}
+
 finish() {
   printf '\n'
   [ "$failed" = 0 ] || printf 'failed: %s\n' "${failures[@]}"
@@ -81,6 +103,10 @@ step 'build with ASan and UBSan' \
   run_suites build-asan unit stress fuzz
 step 'build with TSan' build build-tsan "${sanitized[@]}" -Db_sanitize=thread &&
   run_suites build-tsan unit stress
+
+fuzzing=(--buildtype=debugoptimized -Dfuzzers=true -Db_lundef=false -Db_sanitize=address,undefined)
+CC=clang CXX=clang++ step 'build with libFuzzer' build build-fuzz "${fuzzing[@]}" &&
+  step 'fuzz' fuzz build-fuzz
 
 step 'bench smoke' sh scripts/bench.sh --smoke --build build-test
 finish

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Names from separate debug files, and a profile that needs neither the program nor its libraries."""
 
+import ctypes.util
+import shutil
+import socket
+
 import harness
 
 
@@ -65,6 +69,22 @@ class Symbols(harness.Case):
         profile = self.profile(self.only_dump())
         self.assertEqual(profile.below("deep_leaf")["alloc_objects"], 0)
         self.assertEqual(sum(s.values["alloc_space"] == 5000 for s in profile.samples), 1)
+
+    def test_servers_are_asked_only_when_wanted(self):
+        program = self.copy_of("deep_nofp")
+        self.tool("strip", "--strip-all", program)
+        self.run_under(program, 5)
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.setblocking(False)
+            url = f"http://127.0.0.1:{server.getsockname()[1]}"
+            environment = {"DEBUGINFOD_URLS": url, "DEBUGINFOD_TIMEOUT": "1"}
+            self.mprof_ok("top", self.only_dump(), env=environment)
+            with self.assertRaises(BlockingIOError):
+                server.accept()
+            if shutil.which("debuginfod-find") is None and ctypes.util.find_library("debuginfod") is None:
+                return  # nobody could ask
+            self.mprof_ok("top", "--debuginfod", self.only_dump(), env=environment)
+            server.accept()[0].close()
 
     def test_cxx_names(self):
         self.run_under(harness.target("throwing"), rate=1000)

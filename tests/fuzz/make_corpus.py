@@ -3,7 +3,7 @@
 """Makes the corpus of the fuzz targets anew: make_corpus.py BUILD [FOLDER]
 
 BUILD is a build folder with tests. To be run when the format of the dump, of a journal or of the
-trace changes; what libFuzzer found, files named crash-* and the like, stays. Needs g++ and binutils.
+trace changes. Files of other names, which were findings, stay. Needs g++ and binutils.
 """
 
 import gzip

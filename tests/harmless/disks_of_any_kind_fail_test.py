@@ -13,6 +13,7 @@ import harness
 
 FIRST_BYTES = 8 << 20  # more than any dump begins with
 SIZES = 12 * harmless.LONGER
+PARTS = 6 * harmless.LONGER
 
 
 class AtTheStart(disks.Case):
@@ -147,7 +148,8 @@ class Later(disks.Case):
             process = self.start_stages(self.tmpfs(), "live", settings=disks.EXACT, preexec_fn=fails)
             outcome = self.last_words(process)
             self.assertEqual(outcome.status, 7)
-            self.assertRegex(outcome.err.decode(), rf"\Amprof: .*: {os.strerror(error)}; the program runs unprofiled\n\Z")
+            line = rf"\Amprof: .*: {os.strerror(error)}; the program runs unprofiled\n\Z"
+            self.assertRegex(outcome.err.decode(), line)
 
     def test_no_fallocate(self):
         """ramfs has none: the library writes zeros, as large as the file may be."""
@@ -255,6 +257,66 @@ class Snapshots(disks.Case):
             disks.give_back(folder)
         self.check_truth(self.profile(dump, "allocs", ["--symbols=names"]), outcome)
 
+    def sizes_of_room(self, file):
+        """From nothing to all that this file takes; and takes it away."""
+        pages = -(-file.stat().st_blocks * 512 // disks.PAGE)
+        file.unlink()
+        return sorted({pages * part // PARTS * disks.PAGE for part in range(PARTS)}), (pages + 16) * disks.PAGE
+
+    def check_any_room(self, folder, file, *command):
+        self.mprof_ok(*command)
+        too_small, enough = self.sizes_of_room(file)
+        for room in too_small:
+            disks.fill(folder, room)
+            self.check_refused(folder, *command)
+            disks.give_back(folder)
+        disks.fill(folder, enough)
+        self.mprof_ok(*command)
+        disks.give_back(folder)
+
+    def test_traces_and_snapshots_at_any_room(self):
+        folder = self.tmpfs()
+        process = self.start_under(
+            harness.target("trace_events"), 3, 4000, env={**disks.EXACT, "MPROF_OUT": f"{folder}/%e.mprof"}
+        )
+        self.assertEqual(process.wait(self.timeout_s), 0)
+        dump = folder / "trace_events.mprof"
+        self.mprof_ok("drain", "--once", dump)
+        for form in ("go", "perfetto"):
+            out = folder / f"out.{form}"
+            self.check_any_room(folder, out, "trace", dump, "--format", form, "-o", out)
+        self.check_any_room(folder, folder / "out.merged", "merge", dump, dump, "-o", folder / "out.merged")
+
+    def snapshot_of_its_own(self, folder, plain, stages, room=None):
+        """The one that the program took, if it could; `room` bytes are free when it does."""
+        process = self.start_stages(folder, *stages, settings=disks.EXACT)
+        dump = self.only_dump(folder)
+        self.next_stage(process)
+        if room is not None:
+            disks.fill(folder, room)
+        self.assertEqual(self.last_words(process), plain)
+        dump.unlink()
+        (folder / "filler").unlink(missing_ok=True)
+        snapshots = list(folder.iterdir())
+        return snapshots[0] if snapshots else None
+
+    def test_snapshot_by_the_program(self):
+        """The program goes on, and has the whole snapshot or none, and no part of it either."""
+        folder, stages = self.tmpfs(), ("stacks", "snapshot", "live")
+        plain = self.last_words(self.start_stages(None, *stages))
+        whole = self.snapshot_of_its_own(folder, plain, stages)
+        self.mprof_ok("info", whole)
+        for room in self.sizes_of_room(whole)[0]:
+            self.assertIsNone(self.snapshot_of_its_own(folder, plain, stages, room), f"{room} bytes free")
+
+    def check_readable(self, dump):
+        """The disk is full still: neither holes in the dump nor a journal that could not begin are damage."""
+        written = ("pprof", "-o", self.dir), ("trace", "-o", self.dir / "out")
+        for command in (("info",), ("top",), ("timeline",), *written):
+            run = self.mprof_ok(command[0], dump, *command[1:])
+            self.assertEqual(run.stderr, "")
+            self.assertNotRegex(run.stdout, "(?m)^damage")
+
     def test_drain_at_any_room(self):
         """A journal gets what it has room for, the rest stays in the dump. Later all of it is there, once."""
         folder = self.tmpfs()
@@ -273,6 +335,7 @@ class Snapshots(disks.Case):
                 refused += 1
                 self.assertEqual(run.returncode, 1, run)
                 self.assertRegex(run.stderr, r"No space left on device")
+                self.check_readable(copy)
             disks.give_back(folder)
             self.mprof_ok("drain", "--once", copy)
             events = self.check_events(copy)["events"]

@@ -25,7 +25,7 @@ class UnderTheProgram(disks.Case):
         self.folder.mkdir()
 
     def run_while(self, change, **options):
-        """change(dump) happens after the first stage; afterwards the dump lies where it says. The program is as ever."""
+        """change(dump) happens after the first stage, and says where the dump lies then. The program is as ever."""
         plain = self.last_words(self.start_stages(None, *STAGES))
         process = self.start_stages(self.folder, *STAGES, settings=disks.EXACT, **options)
         self.next_stage(process)
@@ -176,8 +176,8 @@ class UnderMprof(disks.Case):
         dump, port = self.dir / "served.mprof", harness.free_port()
         shutil.copyfile(self.whole, dump)
         server = subprocess.Popen(
-            [harness.MPROF, "serve", dump, "--listen", f"127.0.0.1:{port}"], cwd=self.dir, env=harness.clean_environment(),
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            [harness.MPROF, "serve", dump, "--listen", f"127.0.0.1:{port}"], cwd=self.dir,
+            env=harness.clean_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         self.addCleanup(self._end, server)
 

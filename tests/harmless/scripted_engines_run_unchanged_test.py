@@ -41,7 +41,8 @@ async function main() {
     c.send({ n: 21 });
   });
   say('child', JSON.stringify(child));
-  say('sh', JSON.stringify((await promisify(execFile)('/bin/sh', ['-c', 'echo out; echo err >&2; cat /dev/null'])).stdout));
+  const shell = await promisify(execFile)('/bin/sh', ['-c', 'echo out; echo err >&2; cat /dev/null']);
+  say('sh', JSON.stringify(shell));
   const ended = spawnSync('/bin/sh', ['-c', 'kill -TERM $$']);
   say('ended by', ended.status, ended.signal);
 

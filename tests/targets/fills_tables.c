@@ -130,11 +130,15 @@ static void modules(void) {
   }
 }
 
+// Whether it could be taken is not said: without the library there is none.
+static void snapshot(void) { mprof_snapshot("own"); }
+
 static const struct {
   const char* name;
   void (*run)(void);
-} kStages[] = {{"stacks", stacks},   {"live", live},   {"labels", labels},  {"profiles", profiles},
-               {"threads", threads}, {"rings", rings}, {"modules", modules}};
+} kStages[] = {{"stacks", stacks},     {"live", live},        {"labels", labels},
+               {"profiles", profiles}, {"threads", threads},  {"rings", rings},
+               {"modules", modules},   {"snapshot", snapshot}};
 
 static void run_stage(const char* name) {
   for (size_t i = 0; i < sizeof kStages / sizeof kStages[0]; i++)

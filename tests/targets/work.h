@@ -48,7 +48,7 @@ static void* work_of_thread(void* argument) {
 }
 
 // The number of threads that there were.
-static int work_in_threads(int wanted, unsigned patterns) {
+__attribute__((unused)) static int work_in_threads(int wanted, unsigned patterns) {
   pthread_t threads[64];
   int made = 0;
   work_sum = 0;

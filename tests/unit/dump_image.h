@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "dumper/elf_file.h"
 #include "dumper/find_dump.h"
 #include "format/bucket.h"
 #include "format/count_bucket.h"
@@ -269,6 +270,17 @@ class DumpImage {
   uint64_t size_ = 0;
   uint64_t end_ = format::kHeaderBytes;
 };
+
+// The one of the file, without which no symbols are taken from it.
+inline void set_build_id(format::ModuleRow& module, const std::string& path) {
+  dumper::FileProblem problem;
+  const auto file = dumper::ElfFile::open(path, problem);
+  if (file == nullptr) throw std::runtime_error("not an ELF file: " + path);
+  const std::string& hex = file->build_id_hex();
+  module.build_id_bytes = static_cast<uint32_t>(hex.size() / 2);
+  for (size_t i = 0; i < module.build_id_bytes; ++i)
+    module.build_id[i] = static_cast<uint8_t>(std::stoul(hex.substr(2 * i, 2), nullptr, 16));
+}
 
 // Totals of `allocated` blocks of `size` bytes, of which `freed` were freed.
 inline format::HeapTotals heap_totals(double allocated, double freed, uint64_t size) {

@@ -47,8 +47,9 @@ uint64_t pc_in(Function* function) {
 class Frames {
  public:
   Frames() : program_(image_.add_module("/proc/self/exe", base_address(), base_address() + 1)) {
-    image_.row<mprof::format::ModuleRow>(mprof::format::TableId::kModules, program_)
-        .build_id_bytes = 0;
+    mprof::testing::set_build_id(
+        image_.row<mprof::format::ModuleRow>(mprof::format::TableId::kModules, program_),
+        "/proc/self/exe");
   }
   // Leaf first.
   std::string site(const std::vector<uint64_t>& pcs, SymbolDetail detail = SymbolDetail::kFull) {

@@ -42,7 +42,7 @@ TEST_CASE("trace names: levels that were inlined have pcs of their own") {
   char path[4096] = {};
   REQUIRE(readlink("/proc/self/exe", path, sizeof path - 1) > 0);
   const uint32_t own = image.add_module(path, own_start(), own_start() + (64 << 20));
-  image.row<format::ModuleRow>(format::TableId::kModules, own).build_id_bytes = 0;
+  testing::set_build_id(image.row<format::ModuleRow>(format::TableId::kModules, own), path);
   const uint64_t pc = outer_pc();
   const uint32_t stack = image.add_node(format::kStackComplete, pc, own);
   Names of(image);
