@@ -92,6 +92,7 @@ class Program {
 
   [[nodiscard]] ModuleCopy module() const {
     ModuleCopy module;
+    module.build_id_hex = kAnyBuild;
     module.path = folder_ / "program";
     module.load_bias = kLoadBias;
     return module;
