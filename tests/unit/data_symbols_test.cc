@@ -92,6 +92,7 @@ class Program {
 
   [[nodiscard]] ModuleCopy module() const {
     ModuleCopy module;
+    module.build_id_hex = kAnyBuild;
     module.path = folder_ / "program";
     module.load_bias = kLoadBias;
     return module;
@@ -196,6 +197,7 @@ TEST_CASE("data_symbols: exported variables of a stripped library are named") {
   const std::string symbols = folder.run("nm -D library.so | grep shared");
   folder.run("strip library.so");
   ModuleCopy module;
+  module.build_id_hex = kAnyBuild;
   module.path = folder / "library.so";
   module.load_bias = 0x7f0000000000;
   Symbolizer symbolizer({});
