@@ -2,10 +2,10 @@
 // stacks_micro: what a question for all stacks (`mprof threads`) costs those who are asked, in
 // nanoseconds of processor time for each thread and question.
 //
-// Threads compute and look at the clock. What lies between two looks is the loop's own, or, where it
-// is longer than any turn of the loop, something else: the kernel, another thread, a handler. The
-// processor time of a thread less its loop's own is what it spent on such things; less that of a
-// run without the library, it is what the questions cost.
+// Threads compute and look at the clock. What lies between two looks is the loop's own, or, where
+// it is longer than any turn of the loop, something else: the kernel, another thread, a handler.
+// The processor time of a thread less its loop's own is what it spent on such things; less that of
+// a run without the library, it is what the questions cost.
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/wait.h>
