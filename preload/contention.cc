@@ -282,7 +282,7 @@ Release charge(WatchedLock& entry, const void* lock, WaitKind held, uint64_t now
         charge_release(entry, lock, now, stretch_ticks(), random64(), &release.charge) &&
         is_on(locks_on);
   else
-    note_release(entry, now);
+    note_release(entry, lock, now, own_releases());
   return release;
 }
 

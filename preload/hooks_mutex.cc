@@ -67,7 +67,7 @@ int try_unless_robust(pthread_mutex_t* mutex) {
 [[gnu::noinline]] int mutex_unlock_watched(pthread_mutex_t* mutex) {
   if (!is_last_unlock(mutex)) return real_locks.pthread_mutex_unlock(mutex);
   const uint64_t now = ticks();
-  if (WatchedLock* entry = due_at(mutex, now, tracing()))
+  if (WatchedLock* entry = due_at(mutex, now, own_releases(), tracing()))
     return mutex_unlock_due(mutex, *entry, now);
   return real_locks.pthread_mutex_unlock(mutex);
 }
@@ -95,7 +95,8 @@ bool mtx_was_waited_for(int result) { return result == thrd_success || result ==
 [[gnu::noinline]] int mtx_unlock_watched(mtx_t* mutex) {
   if (!is_last_unlock(mutex_of(mutex))) return real_locks.mtx_unlock(mutex);
   const uint64_t now = ticks();
-  if (WatchedLock* entry = due_at(mutex, now, tracing())) return mtx_unlock_due(mutex, *entry, now);
+  if (WatchedLock* entry = due_at(mutex, now, own_releases(), tracing()))
+    return mtx_unlock_due(mutex, *entry, now);
   return real_locks.mtx_unlock(mutex);
 }
 
@@ -114,7 +115,7 @@ const void* address_of(pthread_spinlock_t* lock) { return const_cast<const int*>
 
 [[gnu::noinline]] int spin_unlock_watched(pthread_spinlock_t* lock) {
   const uint64_t now = ticks();
-  if (WatchedLock* entry = due_at(address_of(lock), now, tracing()))
+  if (WatchedLock* entry = due_at(address_of(lock), now, own_releases(), tracing()))
     return spin_unlock_due(lock, *entry, now);
   return real_locks.pthread_spin_unlock(lock);
 }

@@ -81,7 +81,7 @@ template <class Call>
   if (entry == nullptr)
     tidy_home(lock, now);
   else if (is_last_holder(lock))
-    note_release(*entry, now);
+    note_release(*entry, lock, now, own_releases());
   return real_locks.pthread_rwlock_unlock(lock);
 }
 

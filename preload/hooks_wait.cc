@@ -36,7 +36,7 @@ uint64_t ns_past(clockid_t clock, const timespec& deadline) {
 // The release of the mutex in a wait; it is charged before, since there is no moment after it.
 void give_up_watched(const pthread_mutex_t* mutex, CallSite site) {
   const uint64_t now = ticks();
-  if (WatchedLock* entry = due_at(mutex, now, tracing()))
+  if (WatchedLock* entry = due_at(mutex, now, own_releases(), tracing()))
     end_release(begin_release(*entry, mutex, WaitKind::kMutex, now), site);
 }
 

@@ -109,6 +109,13 @@ ThreadBlock* own_block();
 // Which of both it was that own_block() has just lacked.
 format::Lost why_no_block();
 
+// Where this thread keeps its releases of watched locks; nullptr if it has no block in this
+// process.
+inline LockWaitLink* own_releases() {
+  ThreadBlock* block = self.block;
+  return block != nullptr && block->process == process_number ? &block->lock_wait : nullptr;
+}
+
 // One record to the thread's profbuf; what is dropped is counted.
 void write_event(ThreadBlock* thread, const uint64_t* record, uint32_t words);
 

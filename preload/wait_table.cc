@@ -19,10 +19,10 @@ using format::kNoRow;
 constexpr uint32_t kEntries = 2048;
 constexpr uint32_t kProbes = 8;
 WatchedLock entries[kEntries];
+// Whose they are; nullptr: free. All waiters and releases look here.
+alignas(format::kCacheLine) std::atomic<const void*> locks[kEntries];
 
-WatchedLock& place(const void* lock, uint32_t probe) {
-  return entries[(home_of(lock) + probe) % kEntries];
-}
+uint32_t place(const void* lock, uint32_t probe) { return (home_of(lock) + probe) % kEntries; }
 
 std::atomic<LockWaitLink*> waiters;
 
@@ -33,14 +33,12 @@ struct OldestWaiter {
   uint64_t start_ticks;  // UINT64_MAX: nobody waits
   uint32_t stack;
   format::WaitKind kind;
-  uint32_t threads;  // looked at
 };
 
 OldestWaiter find_oldest(const void* lock) {
-  OldestWaiter oldest{UINT64_MAX, kNoRow, format::WaitKind::kMutex, 0};
+  OldestWaiter oldest{UINT64_MAX, kNoRow, format::WaitKind::kMutex};
   LockWaitLink* link = waiters.load(std::memory_order_acquire);
   for (; link != nullptr; link = link->next) {
-    ++oldest.threads;
     const LockWait& wait = link->wait;
     if (wait.object.load(std::memory_order_acquire) != lock) continue;  // (P)
     const uint64_t start = wait.start_ticks.load(std::memory_order_relaxed);
@@ -50,9 +48,38 @@ OldestWaiter find_oldest(const void* lock) {
     // A waiter may have given up at its deadline and wait for another lock by now.
     if (start >= oldest.start_ticks || wait.object.load(std::memory_order_relaxed) != lock)
       continue;
-    oldest = {start, stack, kind, oldest.threads};
+    oldest = {start, stack, kind};
   }
   return oldest;
+}
+
+struct NewestRelease {
+  uint64_t ticks;    // 0: none is known
+  uint32_t threads;  // looked at
+};
+
+// A thread that makes room for another lock leaves this one's time in the entry first: who does not
+// find it with the thread any more finds it there.
+NewestRelease find_newest_release(const WatchedLock& entry, const void* lock) {
+  NewestRelease newest{0, 0};
+  LockWaitLink* link = waiters.load(std::memory_order_acquire);
+  for (; link != nullptr; link = link->next) {
+    ++newest.threads;
+    const LastRelease& last = link->releases[home_of(lock) % kReleasesKept];
+    if (last.lock.load(std::memory_order_acquire) != lock) continue;  // (P)
+    const uint64_t ticks = last.ticks.load(std::memory_order_relaxed);
+    std::atomic_thread_fence(std::memory_order_acquire);
+    if (last.lock.load(std::memory_order_relaxed) == lock)
+      newest.ticks = std::max(newest.ticks, ticks);
+  }
+  newest.ticks = std::max(newest.ticks, entry.last_release.load(std::memory_order_relaxed));
+  return newest;
+}
+
+void raise(std::atomic<uint64_t>& value, uint64_t to) {
+  uint64_t before = value.load(std::memory_order_relaxed);
+  while (before < to && !value.compare_exchange_weak(before, to, std::memory_order_relaxed)) {
+  }
 }
 
 void reset(WatchedLock& entry) {
@@ -60,9 +87,9 @@ void reset(WatchedLock& entry) {
   entry.last_release.store(0, std::memory_order_relaxed);
 }
 
-bool take_over(WatchedLock& entry, const void* from, const void* lock) {
-  if (!entry.lock.compare_exchange_strong(from, lock, std::memory_order_acq_rel)) return false;
-  reset(entry);
+bool take_over(uint32_t at, const void* from, const void* lock) {
+  if (!locks[at].compare_exchange_strong(from, lock, std::memory_order_acq_rel)) return false;
+  reset(entries[at]);
   return true;
 }
 
@@ -71,9 +98,9 @@ bool try_claim(const void* lock) {
     if (take_over(place(lock, probe), nullptr, lock)) return true;
   // A lock that was destroyed, or is never released again, has left its entry behind.
   for (uint32_t probe = 0; probe < kProbes; ++probe) {
-    WatchedLock& entry = place(lock, probe);
-    const void* other = entry.lock.load(std::memory_order_relaxed);
-    if (find_oldest(other).start_ticks == UINT64_MAX && take_over(entry, other, lock)) return true;
+    const uint32_t at = place(lock, probe);
+    const void* other = locks[at].load(std::memory_order_relaxed);
+    if (find_oldest(other).start_ticks == UINT64_MAX && take_over(at, other, lock)) return true;
   }
   return false;
 }
@@ -88,10 +115,10 @@ void watch(const void* lock) {
 
 void free_entries(const void* lock) {
   for (uint32_t probe = 0; probe < kProbes; ++probe) {
-    WatchedLock& entry = place(lock, probe);
-    if (entry.lock.load(std::memory_order_relaxed) != lock) continue;
-    reset(entry);
-    entry.lock.store(nullptr, std::memory_order_release);
+    const uint32_t at = place(lock, probe);
+    if (locks[at].load(std::memory_order_relaxed) != lock) continue;
+    reset(entries[at]);
+    locks[at].store(nullptr, std::memory_order_release);
   }
 }
 
@@ -119,8 +146,8 @@ uint64_t next_point_after(uint64_t now, uint64_t mean_ticks, uint64_t random) {
 
 WatchedLock* find_watched(const void* lock) {
   for (uint32_t probe = 0; probe < kProbes; ++probe) {
-    WatchedLock& entry = place(lock, probe);
-    if (entry.lock.load(std::memory_order_acquire) == lock) return &entry;
+    const uint32_t at = place(lock, probe);
+    if (locks[at].load(std::memory_order_acquire) == lock) return &entries[at];
   }
   return nullptr;
 }
@@ -134,11 +161,11 @@ void wait_table_forget() {
   waiters.store(nullptr, std::memory_order_relaxed);
   for (std::atomic<uint8_t>& flag : watched)
     if (flag.load(std::memory_order_relaxed) != 0) flag.store(0, std::memory_order_relaxed);
-  for (WatchedLock& entry : entries) {  // pages that were never written stay so
-    if (entry.lock.load(std::memory_order_relaxed) == nullptr) continue;
-    entry.leaving.store(0, std::memory_order_relaxed);
-    reset(entry);
-    entry.lock.store(nullptr, std::memory_order_relaxed);
+  for (uint32_t at = 0; at < kEntries; ++at) {  // pages that were never written stay so
+    if (locks[at].load(std::memory_order_relaxed) == nullptr) continue;
+    entries[at].leaving.store(0, std::memory_order_relaxed);
+    reset(entries[at]);
+    locks[at].store(nullptr, std::memory_order_relaxed);
   }
 }
 
@@ -160,21 +187,33 @@ void publish_wait(LockWait& wait, const void* lock, format::WaitKind kind, uint3
   watch(lock);
 }
 
+void note_other_release(WatchedLock& entry, const void* lock, uint64_t now, LockWaitLink* own) {
+  if (own == nullptr) return raise(entry.last_release, now);
+  LastRelease& last = own->releases[home_of(lock) % kReleasesKept];
+  if (const void* before = last.lock.load(std::memory_order_relaxed))
+    if (WatchedLock* left = find_watched(before))
+      raise(left->last_release, last.ticks.load(std::memory_order_relaxed));
+  last.lock.store(nullptr, std::memory_order_release);
+  std::atomic_thread_fence(std::memory_order_release);
+  last.ticks.store(now, std::memory_order_relaxed);
+  last.lock.store(lock, std::memory_order_release);  // (P)
+}
+
 bool charge_release(WatchedLock& entry, const void* lock, uint64_t now, uint64_t mean_ticks,
                     uint64_t random, Charge* charge) {
   const uint64_t point = entry.next_point.load(std::memory_order_relaxed);
-  const uint64_t last = entry.last_release.load(std::memory_order_relaxed);
-  note_release(entry, now);
+  const NewestRelease last = find_newest_release(entry, lock);
+  raise(entry.last_release, now);
   const OldestWaiter oldest = find_oldest(lock);
   uint64_t drawn_with = entry.mean_ticks.load(std::memory_order_relaxed);
-  mean_ticks *= std::max(1u, oldest.threads / kFewThreads);
+  mean_ticks *= std::max(1u, last.threads / kFewThreads);
   entry.next_point.store(next_point_after(now, mean_ticks, random), std::memory_order_relaxed);
   entry.mean_ticks.store(mean_ticks, std::memory_order_relaxed);
   if (oldest.start_ticks == UINT64_MAX) {
     unwatch(lock);
     return false;
   }
-  const uint64_t since = std::max(last, oldest.start_ticks);
+  const uint64_t since = std::max(last.ticks, oldest.start_ticks);
   if (now < since) return false;
   // A point before the stretch began says nothing about it; the next one may lie in it.
   if (point <= since) {
@@ -201,7 +240,7 @@ bool begin_leaving(WatchedLock& entry, const void* lock) {
   });
   if (!locked) count_lost(format::Lost::kWaitContended);
   // While it waited, a look may have found nobody, and the entry be another lock's.
-  if (!locked || entry.lock.load(std::memory_order_relaxed) == lock) return locked;
+  if (!locked || locks[&entry - entries].load(std::memory_order_relaxed) == lock) return locked;
   end_leaving(entry);
   return false;
 }

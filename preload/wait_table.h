@@ -5,6 +5,9 @@
 //           shared is one byte, `watched`, for each of 4,096 homes that locks hash to, which it
 //           sets if it is not set, and an entry for the lock, which it claims if there is none. A
 //           release looks at the byte and no further while that is 0.
+// Lines     Where a lock is fought for, a line of memory that one thread writes and another reads
+//           costs more than all else here. So a waiter, and a release that is not due, write into
+//           lines of their own thread's; what they look at is written by releases that are due.
 // Charge    Go's rule: a release while somebody waits ends a stretch of waiting, which began when
 //           the oldest waiter came or with the release before, whichever is later. So the
 //           stretches of a lock make up the wall time during which anyone waited for it.
@@ -52,11 +55,21 @@ inline bool is_watched(const void* lock) {
 // In a forked child: nobody waits.
 void wait_table_forget();
 
-// Makes a thread's waits known to releasers; for the life of the process.
+// The newest release of a watched lock by one thread, which alone writes it. Whoever sees `lock`
+// sees `ticks` as it belongs to it: (P).
+struct LastRelease {
+  std::atomic<const void*> lock;
+  std::atomic<uint64_t> ticks;
+};
+inline constexpr uint32_t kReleasesKept = 3;  // of locks with different homes; with `next` a line
+
+// Makes a thread's waits and releases known to releasers; for the life of the process.
 struct LockWaitLink {
   LockWait wait;
+  LastRelease releases[kReleasesKept];
   LockWaitLink* next;
 };
+static_assert(sizeof(LockWaitLink) == 2 * format::kCacheLine);
 void add_waiter(LockWaitLink& link);
 
 void publish_wait(LockWait& wait, const void* lock, format::WaitKind kind, uint32_t stack,
@@ -64,12 +77,11 @@ void publish_wait(LockWait& wait, const void* lock, format::WaitKind kind, uint3
 inline void withdraw_wait(LockWait& wait) { wait.object.store(nullptr, std::memory_order_release); }
 
 // What is known of a lock while somebody waits for it. Written by its holders, so by one thread at
-// a time. It lies in one of the kProbes places from its home on.
+// a time, but for `last_release`. It lies in one of the kProbes places from its home on.
 struct alignas(format::kCacheLine) WatchedLock {
-  std::atomic<const void*> lock;  // nullptr: free
   std::atomic<uint64_t> next_point;
   std::atomic<uint64_t> mean_ticks;    // with which that was drawn
-  std::atomic<uint64_t> last_release;  // 0: not seen yet
+  std::atomic<uint64_t> last_release;  // the newest one that no thread keeps for itself; 0: none
   std::atomic<uint32_t> leaving;       // a reader is between its look and its release
 };
 // nullptr: nobody waits for this one; or its places were all taken (counted when it was waited
@@ -83,13 +95,22 @@ void tidy_home(const void* lock, uint64_t now);
 inline bool is_point_before(const WatchedLock& entry, uint64_t now) {
   return now >= entry.next_point.load(std::memory_order_relaxed);
 }
-inline void note_release(WatchedLock& entry, uint64_t now) {
-  entry.last_release.store(now, std::memory_order_relaxed);
+
+// A release that is not due: by the thread of `own`, or by one that nobody can look at (nullptr).
+// Whoever looks holds the lock, and so sees all releases before.
+void note_other_release(WatchedLock& entry, const void* lock, uint64_t now, LockWaitLink* own);
+[[gnu::always_inline]] inline void note_release(WatchedLock& entry, const void* lock, uint64_t now,
+                                                LockWaitLink* own) {
+  LastRelease* last = own == nullptr ? nullptr : &own->releases[home_of(lock) % kReleasesKept];
+  if (last != nullptr && last->lock.load(std::memory_order_relaxed) == lock) [[likely]]
+    last->ticks.store(now, std::memory_order_relaxed);
+  else
+    note_other_release(entry, lock, now, own);
 }
 
 // The entry if a point lies before `now`, or each release is `wanted`; otherwise the release is
 // noted, and that was all.
-[[gnu::always_inline]] inline WatchedLock* due_at(const void* lock, uint64_t now,
+[[gnu::always_inline]] inline WatchedLock* due_at(const void* lock, uint64_t now, LockWaitLink* own,
                                                   bool wanted = false) {
   WatchedLock* entry = find_watched(lock);
   if (entry == nullptr) {
@@ -97,7 +118,7 @@ inline void note_release(WatchedLock& entry, uint64_t now) {
     return nullptr;
   }
   if (is_point_before(*entry, now) || wanted) return entry;
-  note_release(*entry, now);
+  note_release(*entry, lock, now, own);
   return nullptr;
 }
 

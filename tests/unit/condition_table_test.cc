@@ -96,7 +96,7 @@ uint64_t wake(Sleeper& sleeper) { return leave_condition(sleeper.node, false); }
 uint64_t time_out(Sleeper& sleeper) { return leave_condition(sleeper.node, true); }
 
 std::optional<Charge> release(const void* lock, uint64_t now) {
-  WatchedLock* entry = is_watched(lock) ? due_at(lock, now) : nullptr;
+  WatchedLock* entry = is_watched(lock) ? due_at(lock, now, nullptr) : nullptr;
   Charge charge;
   if (entry == nullptr || !charge_release(*entry, lock, now, 0, 1, &charge)) return std::nullopt;
   return charge;

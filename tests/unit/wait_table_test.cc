@@ -55,6 +55,7 @@ class Waiter {
     publish_wait(link_.wait, lock, kind, stack, now);
   }
   void leave() { withdraw_wait(link_.wait); }
+  LockWaitLink* link() { return &link_; }
 
  private:
   LockWaitLink link_{};
@@ -75,8 +76,8 @@ uint64_t random_word() {
 
 // As a hook does it. A mean of 0 records everything.
 std::optional<Charge> release(const void* lock, uint64_t now, uint64_t mean_ticks = 0,
-                              uint64_t random = random_word()) {
-  WatchedLock* entry = is_watched(lock) ? due_at(lock, now) : nullptr;
+                              uint64_t random = random_word(), LockWaitLink* own = nullptr) {
+  WatchedLock* entry = is_watched(lock) ? due_at(lock, now, own) : nullptr;
   Charge charge;
   if (entry == nullptr || !charge_release(*entry, lock, now, mean_ticks, random, &charge))
     return std::nullopt;
@@ -121,6 +122,44 @@ TEST_CASE("wait table: a release that nobody waits for is not charged, and ends 
   CHECK(ticks_charged(lock, table.begin() + 50) == 30);
 }
 
+// One that is kept in the same place of a thread.
+const void* rival_of(const void* lock, uint64_t n) {
+  while (home_of(lock_number(n)) % kReleasesKept != home_of(lock) % kReleasesKept) ++n;
+  return lock_number(n);
+}
+
+TEST_CASE("wait table: a stretch begins with the newest release, whichever thread made it") {
+  const Table table;
+  const uint64_t t = table.begin();
+  const void* lock = lock_number(1);
+  const void* rival = rival_of(lock, 2);
+  std::array<Waiter, 3> waiters;
+  waiters[0].wait(lock, t);
+  waiters[1].wait(rival, t);
+  Waiter& releaser = waiters[2];
+  for (const void* each : {lock, rival}) release(each, t + 10, kMillisecond, 1);
+  const uint64_t due = find_watched(lock)->next_point.load();
+  REQUIRE(due > t + 100);
+  SECTION("one that nobody can look at") { due_at(lock, t + 50, nullptr); }
+  SECTION("one that keeps it") { due_at(lock, t + 50, releaser.link()); }
+  SECTION("one that keeps it, after others") {
+    due_at(lock, t + 30, nullptr);
+    due_at(lock, t + 40, waiters[1].link());
+    due_at(lock, t + 50, releaser.link());
+  }
+  SECTION("one that had to make room for another lock") {
+    due_at(lock, t + 50, releaser.link());
+    due_at(rival, t + 60, releaser.link());
+  }
+  SECTION("one that released both by turns") {
+    for (uint64_t i = 1; i <= 50; ++i)
+      for (const void* each : {rival, lock}) due_at(each, t + i, releaser.link());
+  }
+  const auto charge = release(lock, due + 7, 0);
+  REQUIRE(charge);
+  CHECK(charge->ticks == due + 7 - (t + 50));
+}
+
 TEST_CASE("wait table: a trace learns of each release of a lock that somebody waits for") {
   const Table table;
   const uint64_t t = table.begin();
@@ -128,8 +167,8 @@ TEST_CASE("wait table: a trace learns of each release of a lock that somebody wa
   std::array<Waiter, 2> waiters;
   waiters[0].wait(lock, t);
   release(lock, t + 100, kMillisecond, 1);
-  CHECK(due_at(lock, t + 200) == nullptr);  // far before the next point
-  CHECK(due_at(lock, t + 200, true) == find_watched(lock));
+  CHECK(due_at(lock, t + 200, nullptr) == nullptr);  // far before the next point
+  CHECK(due_at(lock, t + 200, nullptr, true) == find_watched(lock));
   CHECK(may_be_waited_for(lock));
   CHECK_FALSE(may_be_waited_for(neighbour_of(lock)));
   waiters[0].leave();
@@ -665,14 +704,14 @@ class BusyLock {
     take(threads_[i]);
   }
 
-  void charge() {
+  void charge(Thread& thread) {
     if (!queue_.empty()) {
       const uint64_t since = std::max(threads_[queue_.front()].since, last_release_);
       truth_.ticks += static_cast<double>(ticks() - since);
       truth_.charges += 1;
     }
     last_release_ = ticks();
-    const auto charge = release(lock_, ticks(), mean_ticks_, random_());
+    const auto charge = release(lock_, ticks(), mean_ticks_, random_(), thread.waiter.link());
     if (!charge) return;
     ++records_;
     estimate_.ticks += static_cast<double>(format::weighted_value(charge->ticks, charge->weight));
@@ -690,7 +729,7 @@ class BusyLock {
   }
 
   void give_back(Thread& thread) {
-    charge();
+    charge(thread);
     is_taken_ = false;
     thread.does = Does::kThink;
     thread.at = now_ + draw(load_.think_ns);
