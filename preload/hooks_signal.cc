@@ -169,6 +169,11 @@ MPROF_EXPORT int pthread_sigmask(int how, const sigset_t* set, sigset_t* before)
   return result;
 }
 
+MPROF_EXPORT int signalfd(int fd, const sigset_t* set, int flags) noexcept {
+  if (set != nullptr) program_reads_signals(*set);
+  return real_locks.signalfd(fd, set, flags);
+}
+
 MPROF_EXPORT int sigaltstack(const stack_t* stack, stack_t* before) noexcept {
   if (stack != nullptr && !handler_fits(*stack))
     leave_thread_alone(mprof::format::kSmallSignalStack);

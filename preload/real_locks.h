@@ -79,6 +79,7 @@ namespace mprof::preload {
   X(int, sigignore, "", int)                                                            \
   X(int, siginterrupt, "", int, int)                                                    \
   X(int, sigaltstack, "", const stack_t*, stack_t*)                                     \
+  X(int, signalfd, "", int, const sigset_t*, int)                                       \
   X(int, sigprocmask, "", int, const sigset_t*, sigset_t*)                              \
   X(int, pthread_sigmask, "", int, const sigset_t*, sigset_t*)                          \
   X(int, poll, "", pollfd*, nfds_t, int)                                                \

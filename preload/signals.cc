@@ -4,7 +4,9 @@
 #include <string.h>
 #include <ucontext.h>
 
+#include <algorithm>
 #include <atomic>
+#include <iterator>
 
 #include "preload/control.h"
 #include "preload/cpu_sampler.h"
@@ -160,6 +162,25 @@ bool program_sets_action(int number, const struct sigaction* action, struct siga
   if (recording()) signals_publish();
   cpu_signal_changed();
   return true;
+}
+
+// SIGURG alone can be let go at any time: one that is on its way is ignored.
+void program_reads_signals(const sigset_t& set) {
+  if (own_signal() != SIGURG || sigismember(&set, SIGURG) != 1) return;
+  {
+    const ActionsLock lock;
+    if (own_signal() != SIGURG) return;  // another thread was faster
+    const struct sigaction programs = programs_action;
+    const int* const other =
+        std::find_if(std::begin(kSignals), std::end(kSignals),
+                     [&](int number) { return sigismember(&set, number) == 0 && take(number); });
+    if (other == std::end(kSignals)) return;
+    real_locks.sigaction(SIGURG, &programs, nullptr);
+    number_in_use.store(*other, std::memory_order_relaxed);
+    if (recording()) signals_publish();
+    cpu_signal_changed();
+  }
+  look_at_thread_again();
 }
 
 void leave_thread_alone(uint32_t reason) {

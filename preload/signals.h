@@ -3,7 +3,8 @@
 //
 // Which     SIGURG: its default action is to ignore it, so one that comes an instant after an exec
 //           does no harm, and few programs use it. When the program has a handler of its own for
-//           it, or sets one, that signal is the program's, and mprof takes the next of kSignals.
+//           it, sets one, or reads it by signalfd, that signal is the program's, and mprof takes
+//           the next of kSignals.
 // Hidden    The kernel has our handler; the program's own action for the signal is kept here, and
 //           hooks_signal.cc shows it that one.
 // Ours      are timer signals and queued ones with our cookie. Any other is handed on as the
@@ -35,6 +36,10 @@ bool is_own_signal(const siginfo_t& info);
 // What a program does with sigaction() about our signal; `number` is ours. The action that it had;
 // `action` may be nullptr. True: mprof has moved on, and the kernel must hear of the call.
 bool program_sets_action(int number, const struct sigaction* action, struct sigaction* before);
+
+// The program reads the signals of `set` from a descriptor (signalfd), and so blocks them. If ours
+// is among them, mprof takes another one that is not.
+void program_reads_signals(const sigset_t& set);
 
 // Around a call by which this thread changes its mask or its alternate stack: before one that is a
 // reason to send it nothing (a bit of format::Unsignalled), after one that may have ended such.
