@@ -26,6 +26,7 @@ PROGRAMS = [
     "malloc_results",
     "maps",
     "new_counts",
+    "reads_signals",
     "signal_actions",
     "thread_starts",
     "wait_calls",
