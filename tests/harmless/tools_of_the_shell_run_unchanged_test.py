@@ -48,7 +48,7 @@ false | true | (exit 4) || echo "${PIPESTATUS[@]}"
 pids=; for i in 1 2 3 4 5 6; do (exit $i) & pids+=" $!"; done
 ended=0; for pid in $pids; do wait $pid || ended=$((ended + $?)); done; echo "ended $ended"
 read -r -t 0.05 nothing < <(sleep 1) || echo "read timed out: $(($? > 128))"
-set -m; sleep 100 & kill -STOP %1; kill -KILL %1; wait %1 2>/dev/null || echo "job: $?"
+set -m; sleep 100 & kill -KILL %1; wait %1 2>/dev/null || echo "job: $?"
 """
 
 ZSH = r"""

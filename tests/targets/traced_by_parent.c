@@ -22,6 +22,11 @@ static void child_works(void) {
 
 static void ignore(int number) { (void)number; }
 
+static int ended(int status) {
+  printf("ended %x\n", (unsigned)status);
+  return 0;
+}
+
 // Signals are handed on; those that the child raised are told.
 static int trace(void) {
   const pid_t child = fork();
@@ -33,10 +38,7 @@ static int trace(void) {
   }
   for (int status;;) {
     if (waitpid(child, &status, 0) != child) return 1;
-    if (!WIFSTOPPED(status)) {
-      printf("ended %x\n", (unsigned)status);
-      return 0;
-    }
+    if (!WIFSTOPPED(status)) return ended(status);
     const int number = WSTOPSIG(status);
     if (number == SIGUSR1 || number == SIGUSR2 || number == SIGSTOP) {
       printf("stopped by %s\n", sigabbrev_np(number));
@@ -46,7 +48,7 @@ static int trace(void) {
   }
 }
 
-// Stopped at any moment, for some time, and continued.
+// Stopped at any moment, for some time, and continued. It may end at any of them.
 static int stop(void) {
   const pid_t child = fork();
   if (child == 0) {
@@ -55,21 +57,17 @@ static int stop(void) {
     printf("threads %d, %lu\n", threads, work_sum);
     exit(42);
   }
-  int stops = 0;
-  for (int status; stops < 20; stops++) {
+  int status;
+  for (int stops = 0; stops < 20; stops++) {
     usleep(1000);
     kill(child, SIGSTOP);
-    if (waitpid(child, &status, WUNTRACED) != child || !WIFSTOPPED(status)) {
-      printf("ended %x\n", (unsigned)status);
-      return 0;
-    }
+    if (waitpid(child, &status, WUNTRACED) != child) return 1;
+    if (!WIFSTOPPED(status)) return ended(status);
     kill(child, SIGCONT);
-    if (waitpid(child, &status, WCONTINUED) != child || !WIFCONTINUED(status)) return 1;
+    if (waitpid(child, &status, WCONTINUED) != child) return 1;
+    if (!WIFCONTINUED(status)) return ended(status);
   }
-  int status;
-  if (waitpid(child, &status, 0) != child) return 1;
-  printf("ended %x\n", (unsigned)status);
-  return 0;
+  return waitpid(child, &status, 0) == child ? ended(status) : 1;
 }
 
 int main(int argc, char** argv) {
