@@ -4,9 +4,7 @@
 #include <string.h>
 #include <ucontext.h>
 
-#include <algorithm>
 #include <atomic>
-#include <iterator>
 
 #include "preload/control.h"
 #include "preload/cpu_sampler.h"
@@ -171,12 +169,12 @@ void program_reads_signals(const sigset_t& set) {
     const ActionsLock lock;
     if (own_signal() != SIGURG) return;  // another thread was faster
     const struct sigaction programs = programs_action;
-    const int* const other =
-        std::find_if(std::begin(kSignals), std::end(kSignals),
-                     [&](int number) { return sigismember(&set, number) == 0 && take(number); });
-    if (other == std::end(kSignals)) return;
+    int other = 0;
+    for (const int number : kSignals)
+      if (other == 0 && sigismember(&set, number) == 0 && take(number)) other = number;
+    if (other == 0) return;
     real_locks.sigaction(SIGURG, &programs, nullptr);
-    number_in_use.store(*other, std::memory_order_relaxed);
+    number_in_use.store(other, std::memory_order_relaxed);
     if (recording()) signals_publish();
     cpu_signal_changed();
   }

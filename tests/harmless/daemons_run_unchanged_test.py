@@ -39,7 +39,7 @@ class Lines(harmless.Case):
     def test_children_that_have_no_dump_say_so_once(self):
         """A server whose workers could make no dump had a line from each of them in its log."""
         self.work.mkdir()
-        command = ["limits", "fsize", "0", "nofile", "3"]
+        command = ["limited", "fsize", "0", "nofile", "3"]
         environment = self.environment_of({})
         self.dumps_folder.mkdir()
         outcome = self.run_watched(harness.target(command[0]), *command[1:], environment=environment)

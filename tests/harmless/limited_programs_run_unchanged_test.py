@@ -17,7 +17,7 @@ def without_line(output):
 
 class Limited(harmless.Case):
     def check(self, *limits, before=(), status=7, **options):
-        outcome = self.check_unchanged(*before, harness.target("limits"), *limits, clean=without_line, **options)
+        outcome = self.check_unchanged(*before, harness.target("limited"), *limits, clean=without_line, **options)
         self.assertEqual((outcome.status, outcome.err), (status, b""), outcome)
         return outcome
 

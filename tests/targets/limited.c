@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Sets a limit for itself, then works: limits RESOURCE VALUE. Sizes of AS and DATA are what may
+// Sets a limit for itself, then works: limited RESOURCE VALUE. Sizes of AS and DATA are what may
 // come on top of what there is.
 #include <errno.h>
 #include <fcntl.h>
