@@ -49,11 +49,11 @@ struct ThreadRow {
   std::atomic<uint64_t> parked_fp;
   alignas(kCacheLine) std::atomic<uint64_t> cpu_samples;
   std::atomic<uint64_t> cpu_in_mprof_ns;  // sampled while it worked on a sample: no stack
-  uint64_t unused;
-  std::atomic<uint32_t> cpu_timer;     // the kernel's number + 1; 0 = none
-  std::atomic<uint32_t> answer;        // number of the request
-  std::atomic<uint32_t> answer_stack;  // row of the stack table, or kNoRow
-  std::atomic<uint32_t> unsignalled;   // bits of Unsignalled
+  std::atomic<uint64_t> cpu_next_ns;      // its processor time at the next sample; 0 = not set
+  std::atomic<uint32_t> cpu_timer;        // the kernel's number + 1; 0 = none
+  std::atomic<uint32_t> answer;           // number of the request
+  std::atomic<uint32_t> answer_stack;     // row of the stack table, or kNoRow
+  std::atomic<uint32_t> unsignalled;      // bits of Unsignalled
   std::atomic<uint64_t> answer_ticks;
 };
 static_assert(sizeof(ThreadRow) == 4 * kCacheLine, "both sides agree");

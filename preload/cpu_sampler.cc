@@ -37,11 +37,14 @@ clockid_t cpu_clock_of(uint32_t tid) {
   return static_cast<clockid_t>(~tid << 3) | kThread | kSchedulerTime;
 }
 
-uint64_t process_cpu_ns() {
+// 0 if it cannot be had.
+uint64_t cpu_ns(clockid_t clock) {
   timespec used = {};
-  sys::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+  sys::clock_gettime(clock, &used);
   return static_cast<uint64_t>(used.tv_sec) * kSecondNs + static_cast<uint64_t>(used.tv_nsec);
 }
+
+uint64_t process_cpu_ns() { return cpu_ns(CLOCK_PROCESS_CPUTIME_ID); }
 
 timespec timespec_of(uint64_t ns) {
   return {static_cast<time_t>(ns / kSecondNs), static_cast<long>(ns % kSecondNs)};
@@ -60,9 +63,10 @@ uint32_t make_timer(uint32_t tid, int cookie) {
   return static_cast<uint32_t>(timer) + 1;
 }
 
-void start_timer(uint32_t timer, uint64_t first_ns, uint64_t interval_ns) {
+// `first_ns` from now on.
+void start_timer(uint32_t timer, uint64_t first_ns, uint64_t interval_ns, int flags = 0) {
   const itimerspec times = {timespec_of(interval_ns), timespec_of(first_ns)};
-  sys::timer_settime(static_cast<int>(timer - 1), &times);
+  sys::timer_settime(static_cast<int>(timer - 1), flags, &times);
 }
 
 void delete_timer(uint32_t timer) {
@@ -73,7 +77,19 @@ uint64_t first_expiry(uint32_t tid, uint64_t period) {
   return 1 + mix(ticks() ^ uint64_t{tid} << 32) % period;
 }
 
-uint32_t change_timer(const ThreadRow& row, uint32_t timer, uint64_t period) {
+void start_anew(ThreadRow& row, uint32_t timer, uint64_t period) {
+  const uint32_t tid = row.tid.load(std::memory_order_relaxed);
+  const uint64_t first = first_expiry(tid, period);
+  const uint64_t now = cpu_ns(cpu_clock_of(tid));
+  row.cpu_next_ns.store(now == 0 ? 0 : now + first, std::memory_order_relaxed);
+  start_timer(timer, first, period);
+}
+
+// A thread that comes back from where it had no timer goes on with the expiry that it was to have:
+// if that is over, the kernel sends it at once, with the number of periods. So nothing is lost
+// however short the timer's lives are, though the kernel looks at it only at its own tick. Where
+// another thread could be the one that is sent something, the timer begins anew.
+uint32_t change_timer(ThreadRow& row, uint32_t timer, uint64_t period) {
   if (period == 0) return delete_timer(timer), kNone;
   const uint32_t tid = row.tid.load(std::memory_order_relaxed);
   if (timer == kNone) timer = make_timer(tid, kTickCookie);
@@ -81,7 +97,10 @@ uint32_t change_timer(const ThreadRow& row, uint32_t timer, uint64_t period) {
     count_lost(format::Lost::kNoCpuTimer);
     return kNone;
   }
-  start_timer(timer, first_expiry(tid, period), period);
+  if (const uint64_t next = row.cpu_next_ns.load(std::memory_order_relaxed))
+    start_timer(timer, next, period, TIMER_ABSTIME);
+  else
+    start_anew(row, timer, period);
   return timer;
 }
 
@@ -121,6 +140,12 @@ void add_own(std::atomic<uint64_t>& own_word, uint64_t by) {
 
 void drop(uint64_t periods) { count_lost(format::Lost::kCpuDropped, periods); }
 
+void note_expiries(uint64_t ns) {
+  if (self.row == 0 || self.process != process_number) return;
+  std::atomic<uint64_t>& next = tables.threads.at(self.row - 1)->cpu_next_ns;
+  if (next.load(std::memory_order_relaxed) != 0) add_own(next, ns);
+}
+
 void charge_to_mprof(uint64_t periods, uint64_t period) {
   if (self.row == 0 || self.process != process_number) return drop(periods);
   add_own(tables.threads.at(self.row - 1)->cpu_in_mprof_ns, periods * period);
@@ -152,7 +177,10 @@ void cpu_set_rate(uint32_t hz) {
   cpu_note_used();
   if (wanted == 0) used_on_ns = header->cpu_used_ns.load(std::memory_order_relaxed);
   account_time_on(ticks(), wanted != 0);
-  for_each_thread(sync_timer);
+  for_each_thread([](ThreadRow& row) {
+    row.cpu_next_ns.store(0, std::memory_order_relaxed);
+    sync_timer(row);
+  });
 }
 
 uint32_t cpu_rate() {
@@ -216,6 +244,7 @@ void cpu_tick(const siginfo_t& info, const Registers& interrupted) {
   const uint64_t period = period_ns.load(std::memory_order_relaxed);
   if (period == 0) return;  // sent just before it was turned off
   const auto periods = static_cast<uint64_t>(1 + std::max(info.si_overrun, 0));
+  note_expiries(periods * period);
   if (self.inside != 0) return charge_to_mprof(periods, period);
   if (own_block() == nullptr) return drop(periods);
   work_on_sample([&](ThreadBlock* thread) { take_sample(thread, interrupted, periods, period); });

@@ -112,8 +112,8 @@ inline void sigaltstack(const stack_t* stack, stack_t* before) {
 inline int timer_create(clockid_t clock, const sigevent* event, int* timer) {
   return static_cast<int>(call<SYS_timer_create>(clock, address(event), address(timer)));
 }
-inline void timer_settime(int timer, const itimerspec* times) {
-  call<SYS_timer_settime>(timer, 0, address(times));
+inline void timer_settime(int timer, int flags, const itimerspec* times) {
+  call<SYS_timer_settime>(timer, flags, address(times));
 }
 inline void timer_delete(int timer) { call<SYS_timer_delete>(timer); }
 inline long process_vm_readv(int pid, const iovec* local, const iovec* remote) {
