@@ -18,6 +18,7 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 constexpr auto kLongestWait = std::chrono::seconds(1);
 constexpr auto kWaitForOneThread = milliseconds(200);
+constexpr auto kLongestMoment = milliseconds(100);
 constexpr auto kPoll = std::chrono::microseconds(200);
 
 constexpr const char* kHeapRates =
@@ -79,8 +80,8 @@ bool wait_until_in_force(const Dump& dump, uint32_t epoch, steady_clock::time_po
 
 // Asks one thread after the other, each when the one before has had its time. Why it is not in
 // force; empty: it is.
-std::string ask_threads(const Dump& dump, uint32_t epoch, steady_clock::time_point deadline) {
-  const ThreadsToAsk threads = threads_to_ask(dump);
+std::string ask_once(const Dump& dump, const ThreadsToAsk& threads, uint32_t epoch,
+                     steady_clock::time_point deadline) {
   for (const uint32_t tid : threads.tids) {
     if (steady_clock::now() >= deadline) break;
     if (why_not_signal(dump, tid) || !signal_thread(dump, tid)) continue;
@@ -89,6 +90,18 @@ std::string ask_threads(const Dump& dump, uint32_t epoch, steady_clock::time_poi
   }
   if (is_in_force(dump, epoch)) return {};
   return threads.tids.empty() ? threads.why_none : "no thread that was asked has run since";
+}
+
+// Each thread that runs may block the signal just now, in a handler perhaps: they are looked at
+// again for a while.
+std::string ask_threads(const Dump& dump, uint32_t epoch, steady_clock::time_point start) {
+  for (;;) {
+    const ThreadsToAsk threads = threads_to_ask(dump);
+    const std::string why = ask_once(dump, threads, epoch, start + kLongestWait);
+    if (why.empty() || !threads.some_run || steady_clock::now() >= start + kLongestMoment)
+      return why;
+    std::this_thread::sleep_for(kPoll);
+  }
 }
 
 }  // namespace
@@ -129,7 +142,7 @@ ChangeResult change_settings(const Dump& dump, const SettingsChange& change) {
   const auto start = steady_clock::now();
   const uint32_t epoch = ask_for(dump, change);
   ChangeResult result;
-  result.why_not_yet = ask_threads(dump, epoch, start + kLongestWait);
+  result.why_not_yet = ask_threads(dump, epoch, start);
   result.in_force = result.why_not_yet.empty();
   result.after_ms = std::chrono::duration<double, std::milli>(steady_clock::now() - start).count();
   return result;

@@ -94,6 +94,7 @@ ThreadsToAsk threads_to_ask(const Dump& dump) {
   std::vector<ProcThread> threads = threads_of_process(dump.header().pid);
   std::stable_partition(threads.begin(), threads.end(),
                         [](const ProcThread& thread) { return thread.state == 'R'; });
+  found.some_run = !threads.empty() && threads.front().state == 'R';
   for (const ProcThread& thread : threads) {
     if (const auto refusal = refusal_of(dump, thread))
       found.why_none = fmt::format("thread {}: {}", thread.tid, refusal->why);
