@@ -142,7 +142,10 @@ class Postgres(serving_programs.Case):
                 status = self.end_of(process)
             if not expected:
                 expected.update({name: self.as_expected(name, answer) for name, answer in found.items()})
-            answers = {name: ("", answer) for name, answer in found.items()}
+            # Of the whole schedule some answers are chance, also without the library: those that are not
+            # what their authors expect.
+            steady = [name for name in found if harmless.LONGER == 1 or expected[name]]
+            answers = {name: ("", found[name]) for name in steady}
             return harmless.Outcome(status, said, repr(self.complaints()).encode(), answers)
 
         plain = self.check_same(run)
