@@ -23,6 +23,9 @@ SELECT no_such_column FROM a;
 
 
 class Sqlite(RealProgram):
+    # What it prepares takes some 200 KB: sampled whatever chance says.
+    rate = 4096
+
     def test_sqlite(self):
         (self.dir / "work.sql").write_text(SQL)
         command = ["sqlite3", "-init", "/dev/null", ":memory:", ".read work.sql"]

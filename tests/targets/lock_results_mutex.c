@@ -239,25 +239,26 @@ static void try_waiting_when_owner_dies(const struct MutexKind* kind, int (*take
 }
 // The child dies with the mutex of a page that both have.
 static void try_owner_process_dies(void) {
+  struct Shared {
+    pthread_mutex_t mutex;
+    atomic_int held;
+  };
   section = "owner process dies";
-  pthread_mutex_t* mutex =
+  struct Shared* shared =
       mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-  make_mutex(mutex, &kMutexKinds[kRobustShared]);
+  make_mutex(&shared->mutex, &kMutexKinds[kRobustShared]);
   const pid_t child = fork();
   if (child == 0) {
-    pthread_mutex_lock(mutex);
+    pthread_mutex_lock(&shared->mutex);
+    atomic_store(&shared->held, 1);
     nap_ms(kShortMs);
     _exit(0);
   }
-  // No way to wait for a lock of another process but to try.
-  while (pthread_mutex_trylock(mutex) == 0) {
-    pthread_mutex_unlock(mutex);
-    nap_ms(1);
-  }
-  show("lock", pthread_mutex_lock(mutex));
-  show("consistent", pthread_mutex_consistent(mutex));
-  show("unlock", pthread_mutex_unlock(mutex));
-  show("lock and unlock", lock_and_unlock(mutex));
+  await(&shared->held, 1);
+  show("lock", pthread_mutex_lock(&shared->mutex));
+  show("consistent", pthread_mutex_consistent(&shared->mutex));
+  show("unlock", pthread_mutex_unlock(&shared->mutex));
+  show("lock and unlock", lock_and_unlock(&shared->mutex));
 }
 static void try_robust(void) {
   for (int i = 0; robust_kind(i) != NULL; i++) {
