@@ -479,10 +479,6 @@ class Decoder {
   std::vector<uint64_t> ids_;  // of the sample being read
 };
 
-}  // namespace
-
-namespace {
-
 uint64_t multiple_of(uint64_t bytes, uint64_t times, uint64_t most, const DecodeLimits& limits) {
   return std::min(most, limits.free_bytes + bytes * times);
 }

@@ -2,10 +2,9 @@
 // The CPU profile: a timer on each thread's own CPU clock, whose signal takes a sample.
 //
 // Timers    fire only while their thread runs, so they wake nobody. The first one comes uniformly
-// in
-//           (0, period], so that short threads are sampled without bias. One is made for a thread
-//           by whoever knows it: itself when it starts, or any thread when the profile is turned
-//           on. Its number is in the thread's row; the word is also the lock of that timer.
+//           in (0, period], so that short threads are sampled without bias. One is made for a
+//           thread by whoever knows it: itself when it starts, or any thread when the profile is
+//           turned on. Its number is in the thread's row; the word is also the lock of that timer.
 // Sample    (1 + overrun) periods of processor time, at the interrupted pc. Of a thread that is
 //           inside mprof there is no stack: its row counts the time, readers show it as [mprof].
 // Fork      Timers are not inherited; the child's are made with its dump.

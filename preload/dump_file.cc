@@ -303,8 +303,11 @@ const char* map_new_file(int fd, const format::Settings& settings) {
 
 // The one line that a user sees when there will be no dump.
 bool give_up(const char* pattern, int fd, const char* problem) {
-  char shown[1024] = {};  // a longer name must not push the reason out of the line
-  strncpy(shown, *path == '\0' ? pattern : path, sizeof shown - 1);
+  const char* name = *path == '\0' ? pattern : path;
+  char shown[1024];  // a longer name must not push the reason out of the line
+  const size_t length = strnlen(name, sizeof shown - 1);
+  memcpy(shown, name, length);
+  shown[length] = '\0';
   Line line;
   line << "cannot write the dump " << shown << ": " << problem << "; the program runs unprofiled";
   line.say();

@@ -86,6 +86,10 @@ int set_marked(int number, const struct sigaction& action, struct sigaction* bef
   return 0;
 }
 
+bool is_function(sighandler_t handler) {
+  return handler != SIG_DFL && handler != SIG_IGN && handler != SIG_ERR && handler != SIG_HOLD;
+}
+
 bool is_usual(int number) {
   return number > 0 && number <= kLastSignal && number != 32 && number != 33;
 }
@@ -95,8 +99,7 @@ bool has_unmarked_handler() {
     KernelAction action;
     if (!is_usual(number) || number == own_signal()) continue;
     if (call_sigaction(number, nullptr, &action) != 0) continue;
-    const bool is_function = action.handler != SIG_DFL && action.handler != SIG_IGN;
-    if (is_function && action.restorer != mprof_return_from_handler) return true;
+    if (is_function(action.handler) && action.restorer != mprof_return_from_handler) return true;
   }
   return false;
 }

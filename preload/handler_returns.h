@@ -28,6 +28,8 @@ extern constinit thread_local uint32_t mprof_handler_returned MPROF_INITIAL_EXEC
 
 namespace mprof::preload {
 
+// Whether that is one, and not a word for what is done instead.
+bool is_function(sighandler_t handler);
 // Not one of the two that libc uses itself, and refuses.
 bool is_usual(int number);
 // As libc's, for a usual signal and an action that is a function; errno is set.

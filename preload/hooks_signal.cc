@@ -18,6 +18,8 @@
 #include "preload/signals.h"
 
 using namespace mprof::preload;  // the functions below are libc's names, outside any namespace
+using mprof::format::kSignalBlocked;
+using mprof::format::kSmallSignalStack;
 
 namespace {
 
@@ -27,10 +29,6 @@ bool is_own(int number) { return number != 0 && number == own_signal(); }
 
 // Signals that siginterrupt() has spoken of: signal() then depends on it.
 constinit std::atomic<uint64_t> interrupting = 0;
-
-bool is_function(sighandler_t handler) {
-  return handler != SIG_DFL && handler != SIG_IGN && handler != SIG_ERR && handler != SIG_HOLD;
-}
 
 int set_action(int number, const struct sigaction* action, struct sigaction* before) {
   if (action == nullptr || !is_function(action->sa_handler) || !is_usual(number))
@@ -90,16 +88,21 @@ sighandler_t set_handler(int number, sighandler_t handler, int flags, Real&& rea
 }
 
 // One of our signals that came to a thread which blocks it would be the program's to see: pending,
-// in a signalfd, in the program that it becomes.
-void before_mask_changes(int how, const sigset_t* set) {
+// in a signalfd, in the program that it becomes. What is blocked before, though nobody said so
+// here, is so by a handler's mask, and not for long. `set` and `before` may be one.
+template <class Real>
+int change_mask(int how, const sigset_t* set, sigset_t* before, Real&& real) {
   const int ours = own_signal();
-  if (set == nullptr || ours == 0 || how == SIG_UNBLOCK || sigismember(set, ours) != 1) return;
-  leave_thread_alone(mprof::format::kSignalBlocked);
-}
-void after_mask_changed(int how, const sigset_t* set) {
-  const int ours = own_signal();
-  if (set == nullptr || ours == 0 || how == SIG_BLOCK) return;
-  if ((sigismember(set, ours) == 1) == (how == SIG_UNBLOCK)) look_at_thread_again();
+  if (set == nullptr || ours == 0) return real(how, set, before);
+  const bool has_ours = sigismember(set, ours) == 1;
+  const bool unblocks = has_ours ? how == SIG_UNBLOCK : how == SIG_SETMASK;
+  sigset_t masked;
+  if (before == nullptr) before = &masked;
+  const bool is_said = has_ours && how != SIG_UNBLOCK && set_unsignalled(kSignalBlocked, true);
+  const int result = real(how, set, before);
+  const bool is_new = result == 0 && sigismember(before, ours) == 0;
+  if (is_said ? !is_new : unblocks && result == 0) set_unsignalled(kSignalBlocked, false);
+  return result;
 }
 
 }  // namespace
@@ -156,17 +159,12 @@ MPROF_EXPORT int siginterrupt(int number, int flag) noexcept {
 }
 
 MPROF_EXPORT int sigprocmask(int how, const sigset_t* set, sigset_t* before) noexcept {
-  before_mask_changes(how, set);
-  const int result = real_locks.sigprocmask(how, set, before);
-  after_mask_changed(how, set);
-  return result;
+  return change_mask(how, set, before, [](auto... all) { return real_locks.sigprocmask(all...); });
 }
 
 MPROF_EXPORT int pthread_sigmask(int how, const sigset_t* set, sigset_t* before) noexcept {
-  before_mask_changes(how, set);
-  const int result = real_locks.pthread_sigmask(how, set, before);
-  after_mask_changed(how, set);
-  return result;
+  return change_mask(how, set, before,
+                     [](auto... all) { return real_locks.pthread_sigmask(all...); });
 }
 
 MPROF_EXPORT int signalfd(int fd, const sigset_t* set, int flags) noexcept {
@@ -175,10 +173,10 @@ MPROF_EXPORT int signalfd(int fd, const sigset_t* set, int flags) noexcept {
 }
 
 MPROF_EXPORT int sigaltstack(const stack_t* stack, stack_t* before) noexcept {
-  if (stack != nullptr && !handler_fits(*stack))
-    leave_thread_alone(mprof::format::kSmallSignalStack);
+  const bool fits = stack == nullptr || handler_fits(*stack);
+  const bool is_said = !fits && set_unsignalled(kSmallSignalStack, true);
   const int result = real_locks.sigaltstack(stack, before);
-  if (stack != nullptr) look_at_thread_again();
+  if (result == 0 ? stack != nullptr && fits : is_said) set_unsignalled(kSmallSignalStack, false);
   return result;
 }
 

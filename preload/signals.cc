@@ -9,6 +9,7 @@
 #include "preload/control.h"
 #include "preload/cpu_sampler.h"
 #include "preload/dump_file.h"
+#include "preload/handler_returns.h"
 #include "preload/lifecycle.h"
 #include "preload/low.h"
 #include "preload/real_locks.h"
@@ -49,17 +50,12 @@ class ActionsLock {
   bool locked_;
 };
 
-bool is_function(const struct sigaction& action) {
-  return (action.sa_flags & SA_SIGINFO) != 0 ||
-         (action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN);
-}
-
-// This thread's, unless it is in a vfork child: the row is its parent's then.
-format::ThreadRow* own_row() {
+format::ThreadRow* row_of_thread() {
   if (!recording() || self.row == 0 || self.process != process_number) return nullptr;
-  if (static_cast<uint32_t>(sys::getpid()) != header->pid) return nullptr;
   return tables.threads.at(self.row - 1);
 }
+// The row is its parent's then.
+bool is_vfork_child() { return static_cast<uint32_t>(sys::getpid()) != header->pid; }
 
 bool is_from_controller(const siginfo_t& info) {
   return info.si_code == SI_QUEUE && info.si_value.sival_int == format::kSignalCookie;
@@ -108,7 +104,8 @@ sigset_t blocked_meanwhile() {
 
 bool take(int number) {
   struct sigaction before;
-  if (real_locks.sigaction(number, nullptr, &before) != 0 || is_function(before)) return false;
+  if (real_locks.sigaction(number, nullptr, &before) != 0 || is_function(before.sa_handler))
+    return false;
   if (number != SIGURG && before.sa_handler == SIG_IGN)
     return false;  // a child would not ignore it
   struct sigaction ours = {};
@@ -152,7 +149,7 @@ bool program_sets_action(int number, const struct sigaction* action, struct siga
   if (number != own_signal()) return true;  // another thread was faster
   *before = programs_action;
   if (action == nullptr) return false;
-  if (!is_function(*action)) {
+  if (!is_function(action->sa_handler)) {
     programs_action = *action;
     return false;
   }
@@ -178,22 +175,18 @@ void program_reads_signals(const sigset_t& set) {
     if (recording()) signals_publish();
     cpu_signal_changed();
   }
-  look_at_thread_again();
+  format::ThreadRow* row = row_of_thread();
+  if (row != nullptr && !is_vfork_child()) cpu_thread_is_unsignalled(*row, why_unsignalled());
 }
 
-void leave_thread_alone(uint32_t reason) {
-  if (format::ThreadRow* row = own_row(); row != nullptr) {
-    const uint32_t reasons = row->unsignalled.load(std::memory_order_relaxed);
-    // What is blocked already is so by a handler's mask, perhaps, and not for long.
-    if ((reasons & reason) == 0 && (why_unsignalled() & reason) == 0)
-      cpu_thread_is_unsignalled(*row, reasons | reason);
-  }
-}
-
-void look_at_thread_again() {
-  format::ThreadRow* row = own_row();
-  if (row != nullptr && row->unsignalled.load(std::memory_order_relaxed) != 0)
-    cpu_thread_is_unsignalled(*row, why_unsignalled());
+bool set_unsignalled(uint32_t reason, bool holds) {
+  format::ThreadRow* row = row_of_thread();
+  if (row == nullptr) return false;
+  const uint32_t before = row->unsignalled.load(std::memory_order_relaxed);
+  const uint32_t after = holds ? before | reason : before & ~reason;
+  if (after == before || is_vfork_child()) return false;
+  cpu_thread_is_unsignalled(*row, after);
+  return true;
 }
 
 }  // namespace mprof::preload

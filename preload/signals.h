@@ -41,9 +41,8 @@ bool program_sets_action(int number, const struct sigaction* action, struct siga
 // is among them, mprof takes another one that is not.
 void program_reads_signals(const sigset_t& set);
 
-// Around a call by which this thread changes its mask or its alternate stack: before one that is a
-// reason to send it nothing (a bit of format::Unsignalled), after one that may have ended such.
-void leave_thread_alone(uint32_t reason);
-void look_at_thread_again();
+// Whether a reason (bits of format::Unsignalled) to send this thread nothing holds; true: that is
+// new. Told before the call that makes it hold, and after the one that ends it.
+bool set_unsignalled(uint32_t reason, bool holds);
 
 }  // namespace mprof::preload

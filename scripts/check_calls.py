@@ -741,7 +741,7 @@ def unused(rules, roots, library, leaves):
 
 
 def main():
-    if len(sys.argv) not in (2, 3):
+    if len(sys.argv) not in (2, 3) or sys.argv[1].startswith("-"):
         sys.exit("usage: check_calls.py LIBRARY [RULES]")
     library = Library(sys.argv[1])
     rules = Rules(sys.argv[2] if len(sys.argv) == 3 else Path(__file__).with_name("calls.rules"))

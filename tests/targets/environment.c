@@ -22,6 +22,7 @@ static void make_it_larger(void) {
   // Whatever is free behind it in the heap is taken: it cannot grow where it is.
   static void* volatile kept;
   for (size_t bytes = 20000; bytes >= 16; bytes -= 16) kept = malloc(bytes);
+  (void)kept;
 }
 
 static void overwrite_it(void) {
