@@ -174,11 +174,15 @@ class Redis(RedisServer):
 
 
 class MemoryTest(RedisServer):
-    # What a sample needs is among the memory that is overwritten for a moment: not with a CPU profile.
+    # What the handler of mprof's signal needs is among the memory that is overwritten for a moment: no
+    # CPU profile, and no questions.
     settings = {
         name: {key: value for key, value in settings.items() if key != "MPROF_CPU_HZ"}
         for name, settings in harmless.SETTINGS.items()
     }
+
+    def disturbed(self, settings):
+        return contextlib.nullcontext()
 
     def test_report_with_a_test_of_all_memory(self):
         """After a crash redis writes patterns to all of its memory, and puts back what was there."""
