@@ -81,6 +81,7 @@ static const struct {
     {"sigsuspend", by_sigsuspend}, {"sleep", by_sleep},     {"nanosleep", by_nanosleep},
 };
 
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"  // sigset()
 static void set_handler(const char* how) {
   struct sigaction action = {.sa_handler = handle};
   sigfillset(&action.sa_mask);

@@ -217,6 +217,8 @@ template <int kDepth, typename T>
   return static_cast<size_t>(block[bytes - 1]);
 }
 
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wvla"
 [[gnu::noinline]] int with_vla(int count) {
   int values[count];  // NOLINT: a variable-length array is the point
   std::fill(values, values + count, 1);
@@ -224,6 +226,7 @@ template <int kDepth, typename T>
   capture_here();
   return values[count - 1];
 }
+#pragma GCC diagnostic pop
 
 struct alignas(64) Aligned {
   char bytes[64];
