@@ -14,6 +14,16 @@ class Redis(harness.Case):
     def is_up(self, port):
         return self.client(port, "ping").stdout.strip() == "PONG"
 
+    def fill(self, port, commands, *options):
+        """The server's own load, and a key."""
+        self.wait_for(lambda: self.is_up(port), "redis-server answers")
+        load = self.run_plain(
+            "redis-benchmark", "-p", port, "-t", commands, "-P", "16", "-r", "10000", "-q", *options
+        )
+        self.assertEqual(load.returncode, 0, load)
+        self.assertNotIn("ERR", load.stdout + load.stderr)
+        self.client(port, "set", "key", "value" * 1000)
+
     def serve_with_io_threads(self, environment):
         """Starts a server, uses it, shuts it down: what its client saw, and its exit code."""
         port = harness.free_port()
@@ -25,14 +35,7 @@ class Redis(harness.Case):
             stdout=subprocess.DEVNULL,
         )
         self.addCleanup(self._end, server)
-        self.wait_for(lambda: self.is_up(port), "redis-server answers")
-        load = self.run_plain(
-            "redis-benchmark", "-p", port, "-t", "set,get,lpush,lrange_100",
-            "-n", "5000", "-c", "50", "-P", "16", "-r", "10000", "-d", "200", "-q",
-        )
-        self.assertEqual(load.returncode, 0, load)
-        self.assertNotIn("ERR", load.stdout + load.stderr)
-        self.client(port, "set", "key", "value" * 1000)
+        self.fill(port, "set,get,lpush,lrange_100", "-n", "5000", "-c", "50", "-d", "200")
         seen = [
             self.client(port, "get", "key").stdout,
             self.client(port, "llen", "mylist").stdout,
