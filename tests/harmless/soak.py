@@ -85,11 +85,10 @@ def fuzz_cases(build):
         yield Case(f"fuzz: {source.stem}", [*command, "-rss_limit_mb=2048", *folders])
 
 
-def run_once(case, build, log):
-    environment = {**os.environ, "MPROF_BUILD": str(build), "MPROF_SOURCE": str(HERE.parent.parent), **case.environment}
+def run_once(case, log):
     with log.open("wb") as out:
         process = subprocess.Popen(
-            case.command, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+            case.command, env={**os.environ, **case.environment}, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
             cwd=log.parent,
         )  # fmt: skip
         try:
@@ -104,9 +103,8 @@ def run_once(case, build, log):
 
 
 class Soak:
-    def __init__(self, cases, build, logs, seconds):
+    def __init__(self, cases, logs, seconds):
         self.cases = cases
-        self.build = build
         self.logs = logs
         self.end = time.monotonic() + seconds
         self.begin = time.monotonic()
@@ -119,7 +117,7 @@ class Soak:
             return
         begin = time.monotonic()
         log = self.logs / f"{re.sub('[^A-Za-z0-9_.]+', '-', case.name)}.{case.runs + 1}.log"
-        passed = run_once(case, self.build, log)
+        passed = run_once(case, log)
         case.runs += 1
         case.longest_s = max(case.longest_s, time.monotonic() - begin)
         if passed:
@@ -165,7 +163,7 @@ def main():
     options = parser.parse_args()
     if not options.list and not 0 < options.hours < 10000:
         parser.error(f"HOURS is {options.hours:g}; accepted: a number above 0")
-    os.environ["MPROF_BUILD"] = str(options.build.resolve())
+    os.environ |= {"MPROF_BUILD": str(options.build.resolve()), "MPROF_SOURCE": str(HERE.resolve().parent.parent)}
     cases = [*harmless_cases(), *storm_cases()]
     if options.fuzz_build:
         cases += fuzz_cases(options.fuzz_build.resolve())
@@ -177,7 +175,7 @@ def main():
         return 0
     logs = options.logs.resolve()
     logs.mkdir(parents=True, exist_ok=True)
-    soak = Soak(cases, options.build.resolve(), logs, options.hours * 3600)
+    soak = Soak(cases, logs, options.hours * 3600)
     soak.run(options.jobs)
     print(soak.table())
     failed = any(case.failures for case in cases)
