@@ -29,7 +29,7 @@ class Soak(harmless.Case):
         self.assertEqual(tests - files, set())
 
     def test_a_case_runs(self):
-        run = self.soak("0.0001", "--only", "error_messages_of_the_loader_stay*", "--jobs", "1")
+        run = self.soak("0.001", "--only", "error_messages_of_the_loader_stay*", "--jobs", "1")
         self.assertEqual(run.returncode, 0, run)
         self.assertRegex(run.stdout, r"\*\*all \d+\*\* \| \*\*[1-9]\d*\*\* \| \*\*0\*\*")
 
