@@ -513,7 +513,7 @@ class Flow:
         if instruction.name.startswith("syscall") and not instruction.operands:
             return self.note_system_call(instruction, state, "rax")
         if not instruction.is_call() and not instruction.is_jump():
-            return self.note_addresses(instruction, state)
+            return self.note_addresses(instruction)
         direct = instruction.target()
         if direct is not None:
             return self.note_direct(instruction, direct, state)
@@ -560,9 +560,8 @@ class Flow:
             else:
                 self.function.unknown.append(f"{instruction}: a system call of unknown number")
 
-    def note_addresses(self, instruction, state):
+    def note_addresses(self, instruction):
         """A function whose address is taken can be called by whoever gets it."""
-        del state
         relocation = self.library.relocations.get(instruction.absolute)
         if relocation and relocation[0] in ("GLOB_DAT", "JUMP_SLOT"):
             self.function.calls.setdefault(relocation[1], instruction)
