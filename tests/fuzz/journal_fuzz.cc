@@ -66,9 +66,11 @@ void write(const std::string& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary | std::ios::trunc) << bytes;
 }
 
+// An empty file is one for which there was no room: none.
 uint64_t frames_in(const std::string& path, const JournalHeader& header) {
   const JournalFile file(target().path(), header.kind);
-  require(file.usable());
+  require(file.trouble().empty());
+  if (!file.usable()) return 0;
   JournalReader reader(file.fd(), path, header);
   JournalFrame frame;
   while (reader.next(frame)) {

@@ -75,6 +75,7 @@ void write_journals(const fs::path& folder) {
     const std::string name = is_trace ? "trace" : "events";
     const std::string path = is_trace ? dump.trace_path() : dump.journal_path();
     write(folder / (name + "-file"), std::string(1, is_trace ? '\3' : '\2') + read(path));
+    write(folder / (name + "-empty"), std::string(1, is_trace ? '\3' : '\2'));
     // The same as what frames hold.
     std::string frames(1, is_trace ? '\1' : '\0');
     const dumper::JournalFile file(dump.path(), kind);
