@@ -25,7 +25,7 @@ static void ask(void) {
   printf("%d %d ", mprof_cpu_start(0), mprof_cpu_start(10001));
   printf("%d ", mprof_cpu_start(1000));
   printf("%d ", mprof_cpu_start(100));
-  for (steps = 0; steps < 50000000; steps++) {}
+  for (steps = 0; steps < 300000000; steps++) {}
   printf("%d %d ", mprof_cpu_stop(), mprof_cpu_stop());
   block = malloc(100);
   printf("%d ", mprof_snapshot("one"));
@@ -53,7 +53,7 @@ class Functions(api_program.Answers):
             for dump in self.dumps():
                 info = self.info(dump)
                 self.assertEqual((info["heap_rate_bytes"], info["block_rate_ns"], info["mutex_fraction"]), (0, 1, 1))
-                self.assertGreater(info["cpu"]["samples"], 5)
+                self.assertGreater(info["cpu"]["sampled_ns"], 5e6)  # the kernel looks each few milliseconds only
                 dump.unlink()
 
     def test_exact_from_the_start_may_be_asked_for_again(self):
