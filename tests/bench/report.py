@@ -45,9 +45,9 @@ LOCK_METHOD = """\
 - For lock workloads `pass-through` forwards every function that mprof takes over for its block,
   mutex and threadcreate profiles, by one jump. `off` is MPROF_BLOCK_RATE=0 MPROF_MUTEX_FRACTION=0,
   `exact` is 1 for both; the heap profile stays at its default in all three.
-- A run takes about half a second; of a contended lock, and of a free one in one thread, where the
-  place that chance gives the library matters, a fifth of one, and four runs are a round. What it
-  prints is the time of the loop alone. Free locks
+- A run takes about half a second; of a contended lock a fifth of one, and four runs are a round; of
+  a free one in one thread, where the place that chance gives the library decides, a twentieth, and
+  twelve. What it prints is the time of the loop alone. Free locks
   (`-1`: one thread; `-parked`: a second one sleeps, so glibc no longer leaves out atomic
   instructions; `-own-2`: a mutex for each of two threads) are processor time of a pair of lock and
   unlock, with an increment between. `create` is a thread created and joined.

@@ -489,10 +489,10 @@ def lock_workloads():
     million = 1000000
     return [
         # Where the loader puts the library is chance, and moves so short a loop by a tenth.
-        lock_micro("mutex-1", "mutex", 30 * million, rounds_factor=4),
+        lock_micro("mutex-1", "mutex", 10 * million, rounds_factor=12),
         lock_micro("mutex-parked", "mutex", 40 * million, parked=1),
         lock_micro("mutex-own-2", "mutex-own", 50 * million, 2),
-        lock_micro("std-mutex-1", "std-mutex", 25 * million, rounds_factor=4),
+        lock_micro("std-mutex-1", "std-mutex", 10 * million, rounds_factor=12),
         lock_micro("std-mutex-parked", "std-mutex", 40 * million, parked=1),
         lock_micro("rwlock-read-1", "rwlock-read", 40 * million),
         lock_micro("std-shared-1", "std-shared", 20 * million),
