@@ -40,8 +40,8 @@ bool send_signal(const Dump& dump, uint32_t tid);
 struct ThreadsToAsk {
   std::vector<uint32_t> tids;
   std::string why_none;  // of one of the others
-  bool some_run =
-      false;  // on a processor, or ready to: what they block they may block for a moment
+  // On a processor, or ready to: what they block they may block for a moment.
+  bool some_run = false;
 };
 [[nodiscard]] ThreadsToAsk threads_to_ask(const Dump& dump);
 

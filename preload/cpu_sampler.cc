@@ -63,7 +63,7 @@ uint32_t make_timer(uint32_t tid, int cookie) {
   return static_cast<uint32_t>(timer) + 1;
 }
 
-// `first_ns` from now on.
+// `first_ns` from now on; with TIMER_ABSTIME on the thread's clock.
 void start_timer(uint32_t timer, uint64_t first_ns, uint64_t interval_ns, int flags = 0) {
   const itimerspec times = {timespec_of(interval_ns), timespec_of(first_ns)};
   sys::timer_settime(static_cast<int>(timer - 1), flags, &times);
@@ -141,14 +141,15 @@ void add_own(std::atomic<uint64_t>& own_word, uint64_t by) {
 void drop(uint64_t periods) { count_lost(format::Lost::kCpuDropped, periods); }
 
 void note_expiries(uint64_t ns) {
-  if (self.row == 0 || self.process != process_number) return;
-  std::atomic<uint64_t>& next = tables.threads.at(self.row - 1)->cpu_next_ns;
-  if (next.load(std::memory_order_relaxed) != 0) add_own(next, ns);
+  ThreadRow* row = own_row();
+  if (row != nullptr && row->cpu_next_ns.load(std::memory_order_relaxed) != 0)
+    add_own(row->cpu_next_ns, ns);
 }
 
 void charge_to_mprof(uint64_t periods, uint64_t period) {
-  if (self.row == 0 || self.process != process_number) return drop(periods);
-  add_own(tables.threads.at(self.row - 1)->cpu_in_mprof_ns, periods * period);
+  ThreadRow* row = own_row();
+  if (row == nullptr) return drop(periods);
+  add_own(row->cpu_in_mprof_ns, periods * period);
 }
 
 void take_sample(ThreadBlock* thread, const Registers& interrupted, uint64_t periods,

@@ -50,11 +50,7 @@ class ActionsLock {
   bool locked_;
 };
 
-format::ThreadRow* row_of_thread() {
-  if (!recording() || self.row == 0 || self.process != process_number) return nullptr;
-  return tables.threads.at(self.row - 1);
-}
-// The row is its parent's then.
+// own_row() is its parent's then.
 bool is_vfork_child() { return static_cast<uint32_t>(sys::getpid()) != header->pid; }
 
 bool is_from_controller(const siginfo_t& info) {
@@ -175,12 +171,12 @@ void program_reads_signals(const sigset_t& set) {
     if (recording()) signals_publish();
     cpu_signal_changed();
   }
-  format::ThreadRow* row = row_of_thread();
+  format::ThreadRow* row = recording() ? own_row() : nullptr;
   if (row != nullptr && !is_vfork_child()) cpu_thread_is_unsignalled(*row, why_unsignalled());
 }
 
 bool set_unsignalled(uint32_t reason, bool holds) {
-  format::ThreadRow* row = row_of_thread();
+  format::ThreadRow* row = recording() ? own_row() : nullptr;
   if (row == nullptr) return false;
   const uint32_t before = row->unsignalled.load(std::memory_order_relaxed);
   const uint32_t after = holds ? before | reason : before & ~reason;

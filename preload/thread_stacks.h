@@ -18,8 +18,8 @@ namespace mprof::preload {
 inline bool is_asked_for_stack() {
   const uint32_t request = header->control.stacks_request.load(std::memory_order_acquire);
   if (request == 0) return false;
-  return self.row == 0 || self.process != process_number ||
-         tables.threads.at(self.row - 1)->answer.load(std::memory_order_relaxed) != request;
+  const format::ThreadRow* row = own_row();
+  return row == nullptr || row->answer.load(std::memory_order_relaxed) != request;
 }
 
 // `interrupted` as a walk wants it: its pc + 1. Not inside mprof: then at the next signal.

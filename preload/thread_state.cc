@@ -197,32 +197,32 @@ void take_row(uint32_t row, uint32_t process) {
 }
 
 void note_thread() {
-  if (self.row != 0 && self.process == process_number) return;
+  if (own_row() != nullptr) return;
   const uint32_t row = claim_row(tables.threads, format::TableId::kThreads);
   if (row == kNoRow) return count_lost(format::Lost::kNotCounted);
   take_row(row, process_number);
 }
 
 void note_name() {
-  if (header != nullptr && self.row != 0 && self.process == process_number)
-    sys::prctl(PR_GET_NAME, tables.threads.at(self.row - 1)->name);
+  if (header == nullptr) return;
+  if (format::ThreadRow* row = own_row(); row != nullptr) sys::prctl(PR_GET_NAME, row->name);
 }
 
 void set_current_labels(uint32_t set) {
   std::atomic_ref(self.labels).store(LabelsWord::of(set), std::memory_order_relaxed);
-  if (self.row != 0 && self.process == process_number) show_labels(tables.threads.at(self.row - 1));
+  if (format::ThreadRow* row = own_row(); row != nullptr) show_labels(row);
 }
 
 // Runs in each pass over a thread's keys in which it has a value: later destructors may allocate
 // again, then the thread registers again and this runs once more.
 void thread_ends() {
-  if (self.row == 0 || self.process != process_number) return;
+  format::ThreadRow* row = own_row();
+  if (row == nullptr) return;
   const Guard guard(Guard::kAtWork);
   note_name();
   if (tracing()) trace_exit();
-  format::ThreadRow& row = *tables.threads.at(self.row - 1);
-  row.end_ticks.store(ticks(), std::memory_order_relaxed);
-  cpu_thread_ends(row);
+  row->end_ticks.store(ticks(), std::memory_order_relaxed);
+  cpu_thread_ends(*row);
   ThreadBlock* block = self.block;
   if (block != nullptr && block->process == process_number) give_up_block(block);
 }

@@ -103,6 +103,12 @@ inline uint32_t current_labels() {
 // Puts it in force; the thread's row, if it has one, shows it. There is a dump.
 void set_current_labels(uint32_t set);
 
+// The row of this thread in the current dump; nullptr if it has none.
+inline format::ThreadRow* own_row() {
+  return self.row != 0 && self.process == process_number ? tables.threads.at(self.row - 1)
+                                                         : nullptr;
+}
+
 // The block of this thread, registered in the current dump; nullptr if there is no memory, or no
 // row for it.
 ThreadBlock* own_block();
