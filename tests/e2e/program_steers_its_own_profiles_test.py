@@ -53,7 +53,7 @@ class Functions(api_program.Answers):
             for dump in self.dumps():
                 info = self.info(dump)
                 self.assertEqual((info["heap_rate_bytes"], info["block_rate_ns"], info["mutex_fraction"]), (0, 1, 1))
-                self.assertGreater(info["cpu"]["sampled_ns"], 5e6)  # the kernel looks each few milliseconds only
+                self.assertGreater(info["cpu"]["samples"], 5)
                 dump.unlink()
 
     def test_exact_from_the_start_may_be_asked_for_again(self):

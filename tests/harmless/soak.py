@@ -88,8 +88,8 @@ def fuzz_cases(build):
 def run_once(case, log):
     with log.open("wb") as out:
         process = subprocess.Popen(
-            case.command, env={**os.environ, **case.environment}, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
-            cwd=log.parent,
+            case.command, env={**os.environ, **case.environment}, cwd=log.parent, start_new_session=True,
+            stdout=out, stderr=subprocess.STDOUT,
         )  # fmt: skip
         try:
             return process.wait(LONGEST_RUN_S) == 0

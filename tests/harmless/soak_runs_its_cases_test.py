@@ -4,8 +4,6 @@
 Begun by itself, it once could not load a test that asks for the folder of the source.
 """
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,9 +15,7 @@ HERE = Path(__file__).resolve().parent
 
 class Soak(harmless.Case):
     def soak(self, *options):
-        command = [sys.executable, "-B", HERE / "soak.py", "--build", harness.BUILD, *options]
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("MPROF_")}
-        return subprocess.run(command, env=environment, cwd=self.dir, capture_output=True, text=True, timeout=300)
+        return self.run_plain(sys.executable, "-B", HERE / "soak.py", "--build", harness.BUILD, *options)
 
     def test_every_test_is_a_case(self):
         listed = self.soak("1", "--list")
