@@ -176,7 +176,7 @@ void add_ctl(CLI::App& app, Options& options, Raw& raw) {
     ctl->add_option(option, raw.changes[option], meaning)->type_name("VALUE");
   };
   change("--heap-rate", "mean bytes between heap samples; 0 = off");
-  change("--block-rate", "waits this long or longer (ns) are all recorded; 0 = off");
+  change("--block-rate", "waits this long or longer (ns) are recorded; 1 = every wait, 0 = off");
   change("--mutex-fraction", "the same for stretches of waiting for a lock, in 100 ns; 0 = off");
   change("--cpu", "on, off or samples in a second of each thread's processor time");
   change("--trace", "on or off: the execution trace, which `mprof trace` writes for viewers");

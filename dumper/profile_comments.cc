@@ -139,8 +139,8 @@ std::string block_rate_text(const Dump& dump) {
     return std::string("every wait was recorded (MPROF_BLOCK_RATE=1)") +
            exact_text(dump, format::kBlockRateChanged);
   return fmt::format(
-      "waits of {} or longer were all recorded, shorter ones with a chance by their length "
-      "(MPROF_BLOCK_RATE={}); values are unbiased estimates",
+      "waits of {} or longer were recorded, shorter ones with a chance by their length, less of "
+      "threads that did nothing but wait (MPROF_BLOCK_RATE={}); values are unbiased estimates",
       duration_text(static_cast<double>(rate_ns)), rate_ns);
 }
 

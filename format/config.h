@@ -66,8 +66,8 @@ inline constexpr SettingInfo kSettings[] = {
     {"MPROF_HEAP_RATE", "bytes, 0 to 1099511627776; suffix k, M or G allowed", "524288",
      "mean bytes between heap samples; 1 = every allocation, 0 = off"},
     {"MPROF_BLOCK_RATE", "nanoseconds, 0 to 3600000000000", "100000",
-     "waits this long or longer are all recorded, shorter ones with a chance by their length; "
-     "1 = every wait, 0 = off"},
+     "waits this long or longer are recorded, shorter ones with a chance by their length, and less "
+     "of threads that do nothing but wait; 1 = every wait, 0 = off"},
     {"MPROF_MUTEX_FRACTION", "0 to 1048576", "1000",
      "stretches of waiting for a lock much longer than this times 100 ns are all recorded, shorter "
      "ones with a chance by their length; 1 = every one, 0 = off"},

@@ -86,8 +86,8 @@ constexpr uint64_t weighted_bytes(uint64_t size_bytes, uint64_t weight) {
   return weight == kBytesOnly ? size_bytes : weighted_value(size_bytes, weight);
 }
 
-// A wait of d ticks is recorded always if d >= rate, else with chance d / rate, and then stands
-// for rate / d waits: so both the number of waits and their time are unbiased.
+// A wait of d ticks, drawn with `rate`, is recorded always if d >= rate, else with chance d / rate,
+// and then stands for rate / d waits: so both the number of waits and their time are unbiased.
 constexpr uint64_t wait_weight(uint64_t ticks, uint64_t rate_ticks) {
   if (ticks >= rate_ticks || ticks == 0) return kWeightOne;
   return static_cast<uint64_t>(static_cast<double>(kWeightOne) * static_cast<double>(rate_ticks) /

@@ -66,25 +66,41 @@ std::atomic<uint64_t> stretch_ns;  // mean distance of the points; 0: every stre
 
 uint64_t stretch_ticks() { return tick_scale.ticks(stretch_ns.load(std::memory_order_relaxed)); }
 
+[[gnu::noinline, gnu::cold]] uint32_t seed_of_thread() {
+  return static_cast<uint32_t>(mix(ticks() ^ reinterpret_cast<uintptr_t>(&self)) >> 32) | 1;
+}
+
+uint64_t between(uint64_t start, uint64_t end) { return end > start ? end - start : 0; }
+
 uint32_t random32() {  // xorshift32
   uint32_t x = self.wait_random;
-  if (x == 0)
-    x = static_cast<uint32_t>(mix(ticks() ^ reinterpret_cast<uintptr_t>(&self)) >> 32) | 1;
+  if (x == 0) [[unlikely]]
+    x = seed_of_thread();
   x ^= x << 13;
   x ^= x >> 17;
   x ^= x << 5;
   return self.wait_random = x;
 }
 
-// How many waits this one stands for, 0: it is not recorded. Always is one of the rate or longer,
-// else with chance length / rate.
-uint64_t drawn_weight(uint64_t waited) {
-  const uint64_t rate_ns = block_rate_ns.load(std::memory_order_relaxed);
-  if (rate_ns == 0) return 0;
-  if (rate_ns == 1) return format::kWeightOne;
-  const uint64_t rate = tick_scale.ticks(rate_ns);
-  if (waited < rate && format::weighted_value(rate, random32()) >> 16 >= waited) return 0;
-  return format::wait_weight(waited, rate);
+void adapt_rate(ThreadBlock* thread, uint64_t now) {
+  const uint64_t set_ns = block_rate_ns.load(std::memory_order_relaxed);
+  const uint64_t busiest_ns = busiest_rate_ns(set_ns, waiter_count());
+  const bool is_busy = now - thread->last_record_ticks < tick_scale.ticks(busiest_ns);
+  thread->block_rate.note_record(set_ns, busiest_ns, is_busy);
+  thread->last_record_ticks = now;
+}
+
+// The rate in ticks that this thread draws its next wait with; 0: each wait is recorded.
+uint64_t drawing_rate(uint64_t set_ns) {
+  if (set_ns == 1) return 0;
+  const ThreadBlock* thread = self.block;
+  return tick_scale.ticks(thread == nullptr ? set_ns : thread->block_rate.ns(set_ns));
+}
+
+// Always is one of the rate or longer, else with chance length / rate.
+bool is_drawn(uint64_t waited, uint64_t rate) {
+  __extension__ using Wide = unsigned __int128;
+  return waited >= rate || static_cast<uint64_t>(Wide{rate} * random32() >> 32) < waited;
 }
 
 // The stack that allocated the block in which a lock lies that is no global: sampled blocks that
@@ -119,13 +135,46 @@ void count(ThreadBlock* thread, CountKind kind, uint32_t stack, uint32_t labels,
   if ((++thread->events & 255) == 0) update_clock();
 }
 
-void record_wait(const Wait& wait, WaitKind kind, uint64_t waited, uint64_t now) {
-  const uint64_t weight = may_record() ? drawn_weight(waited) : 0;
-  if (weight == 0) return;
+[[gnu::noinline]] void record_drawn(const Wait& wait, WaitKind kind, const void* object,
+                                    uint64_t waited, uint64_t rate, uint64_t now) {
+  if (!may_record()) return;
   work_on_sample([&](ThreadBlock* thread) {
     const uint32_t stack = wait.stack != kNoRow ? wait.stack : capture_stack(thread, wait.site);
-    count(thread, CountKind::kBlock, stack, labels_of(kind, wait.object), {waited, weight}, now);
+    count(thread, CountKind::kBlock, stack, labels_of(kind, object),
+          {waited, format::wait_weight(waited, rate)}, now);
+    adapt_rate(thread, now);
   });
+}
+
+void record_wait(const Wait& wait, uint64_t waited, uint64_t now) {
+  const uint64_t set_ns = block_rate_ns.load(std::memory_order_relaxed);
+  if (set_ns == 0) return;
+  const uint64_t rate = drawing_rate(set_ns);
+  if (is_drawn(waited, rate)) record_drawn(wait, wait.kind, wait.object, waited, rate, now);
+}
+
+// A wait for a condition until `until`, and from then on for the mutex.
+void record_condition_wait(const ConditionWait& condition, uint64_t until, uint64_t now) {
+  const uint64_t set_ns = block_rate_ns.load(std::memory_order_relaxed);
+  if (set_ns == 0) return;
+  const uint64_t rate = drawing_rate(set_ns);
+  const Wait& wait = condition.wait;
+  const uint64_t waited = between(wait.start_ticks, until);
+  if (is_drawn(waited, rate)) record_drawn(wait, WaitKind::kCond, wait.object, waited, rate, now);
+  if (until != now && is_drawn(now - until, rate))
+    record_drawn(wait, WaitKind::kCondRelock, condition.mutex, now - until, rate, now);
+}
+
+[[gnu::noinline]] uint32_t capture_victim(ThreadBlock* thread, Wait& wait) {
+  const ErrnoGuard keep_errno;
+  thread->wait_site_modules =
+      module_epoch();  // before the walk, which may be the first to see more
+  thread->wait_site = wait.site.return_address();
+  thread->wait_site_sp = wait.site.callers_sp();
+  thread->wait_site_stack = capture_stack(thread, wait.site);
+  if (thread->wait_site_stack == kNoRow) count_lost(format::Lost::kNotCounted);
+  if (tracing()) wait.stack = thread->wait_site_stack;
+  return thread->wait_site_stack;
 }
 
 // The stack of a waiter, as the victim of a release. Where waits follow each other within some
@@ -133,27 +182,19 @@ void record_wait(const Wait& wait, WaitKind kind, uint64_t waited, uint64_t now)
 // show another caller of the same function. The waiter's own profile never does that.
 uint32_t stack_of_victim(ThreadBlock* thread, Wait& wait) {
   constexpr uint64_t kOftenTicks = 50000;  // 15 to 50 us
-  const CallSite site = wait.site;
   const bool is_often = wait.start_ticks - thread->last_wait_ticks < kOftenTicks;
   thread->last_wait_ticks = wait.start_ticks;
-  const uint32_t modules = module_epoch();
-  const bool is_traced = tracing();
-  if (is_often && !is_traced && stretch_ns.load(std::memory_order_relaxed) != 0 &&
-      thread->wait_site == site.return_address() && thread->wait_site_sp == site.callers_sp() &&
-      thread->wait_site_modules == modules)
+  if (is_often && thread->wait_site == wait.site.return_address() &&
+      thread->wait_site_sp == wait.site.callers_sp() &&
+      thread->wait_site_modules == module_epoch() && !tracing() &&
+      stretch_ns.load(std::memory_order_relaxed) != 0)
     return thread->wait_site_stack;
-  thread->wait_site_stack = capture_stack(thread, site);
-  if (thread->wait_site_stack == kNoRow) count_lost(format::Lost::kNotCounted);
-  thread->wait_site = site.return_address();
-  thread->wait_site_sp = site.callers_sp();
-  thread->wait_site_modules = modules;
-  if (is_traced) wait.stack = thread->wait_site_stack;
-  return thread->wait_site_stack;
+  return capture_victim(thread, wait);
 }
 
 bool is_on(const std::atomic<bool>& setting) { return setting.load(std::memory_order_relaxed); }
 
-bool start_timing(Wait& wait) {
+bool start_timing(Wait& wait, uint64_t now) {
   wait.start_ticks = 0;
   wait.thread = nullptr;
   wait.stack = kNoRow;
@@ -162,7 +203,7 @@ bool start_timing(Wait& wait) {
   if (is_recording) notice_control_of_dump();
   if (!is_on(contention_on) || !(is_recording || start_if_new())) return false;
   wait.process = process_number;
-  wait.start_ticks = ticks();
+  wait.start_ticks = now;
   return true;
 }
 
@@ -175,9 +216,8 @@ void hide() {
   if (self.block != nullptr) hide_wait(*self.block->row);
 }
 
-uint64_t between(uint64_t start, uint64_t end) { return end > start ? end - start : 0; }
-
-void trace_begin(ThreadBlock* thread, const Wait& wait) {
+[[gnu::noinline]] void trace_begin(ThreadBlock* thread, const Wait& wait) {
+  const ErrnoGuard keep_errno;
   trace_write(thread, TraceKind::kWait, wait.start_ticks, wait.stack,
               static_cast<uint64_t>(wait.kind), reinterpret_cast<uintptr_t>(wait.object));
 }
@@ -251,7 +291,7 @@ void contention_trace(bool on) {
 bool may_record() { return self.inside == 0 && recording(); }
 
 void begin_wait(Wait& wait, bool is_lock) {
-  if (!start_timing(wait)) return;
+  if (!start_timing(wait, ticks())) return;
   if (!is_lock || !is_on(publishes)) {
     if (tracing()) return trace_and_show(wait);
     if (ThreadBlock* thread = own_block()) show(thread, wait, kNoRow);
@@ -272,7 +312,7 @@ void end_wait(Wait& wait, WaitEnd end) {
   hide();
   if (wait.thread != nullptr) withdraw_wait(wait.thread->lock_wait.wait);
   if (tracing()) trace_end(end, now);
-  if (end != WaitEnd::kAtOnce) record_wait(wait, wait.kind, between(wait.start_ticks, now), now);
+  if (end != WaitEnd::kAtOnce) record_wait(wait, between(wait.start_ticks, now), now);
 }
 
 Release charge(WatchedLock& entry, const void* lock, WaitKind held, uint64_t now) {
@@ -306,10 +346,12 @@ void end_release(const Release& release, CallSite site) {
   });
 }
 
-void begin_condition_wait(ConditionWait& condition) {
+void begin_condition_wait(ConditionWait& condition, uint64_t now) {
   Wait& wait = condition.wait;
-  if (!start_timing(wait)) return;
-  work_on_sample([&](ThreadBlock* thread) {
+  if (!start_timing(wait, now)) return;
+  ThreadBlock* block = own_block();
+  if (block == nullptr) return count_lost(format::Lost::kNotCounted);
+  work_with(block, [&](ThreadBlock* thread) {
     ConditionNode& node = thread->condition_wait;
     abandon_condition(node);
     node.mutex = condition.mutex;
@@ -336,11 +378,7 @@ void end_condition_wait(ConditionWait& condition, WaitEnd end, uint64_t ns_late)
   if (ns_late > kTimerSlackNs)
     until = now - std::min(to_ticks(ns_late), between(wait.start_ticks, now));
   if (tracing()) trace_condition_end(condition, end, until, now);
-  record_wait(wait, WaitKind::kCond, between(wait.start_ticks, until), now);
-  if (until == now) return;
-  Wait relock = wait;
-  relock.object = condition.mutex;
-  record_wait(relock, WaitKind::kCondRelock, between(until, now), now);
+  record_condition_wait(condition, until, now);
 }
 
 void abandon_condition_wait(void* condition) {
@@ -353,10 +391,11 @@ void abandon_condition_wait(void* condition) {
   abandon_condition(wait.thread->condition_wait);
 }
 
-bool note_signal(const void* condition, bool all, uint64_t now) {
-  if (!may_record()) return false;
+uint64_t note_signal(const void* condition, bool all) {
+  if (!may_record()) return 0;
   const Guard guard(Guard::kAtWork);
-  return mark_signalled(condition, all, now) && tracing();
+  const uint64_t now = ticks();
+  return mark_signalled(condition, all, now) && tracing() ? now : 0;
 }
 
 }  // namespace mprof::preload

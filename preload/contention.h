@@ -64,13 +64,13 @@ struct ConditionWait {
   Wait wait;
   const pthread_mutex_t* mutex;
 };
-void begin_condition_wait(ConditionWait& wait);
+void begin_condition_wait(ConditionWait& wait, uint64_t now);
 // kGaveUp: it timed out. `ns_late`: how long after its deadline it came back then; else 0.
 void end_condition_wait(ConditionWait& wait, format::WaitEnd end, uint64_t ns_late);
 // For a thread that is cancelled there.
 void abandon_condition_wait(void* wait);
 
-// A signal, before the real one. True if a trace is to say, after it, that it was sent.
-bool note_signal(const void* condition, bool all, uint64_t now);
+// A signal, before the real one. If a trace is to say, after it, that it was sent: when; else 0.
+uint64_t note_signal(const void* condition, bool all);
 
 }  // namespace mprof::preload

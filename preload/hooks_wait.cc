@@ -34,8 +34,7 @@ uint64_t ns_past(clockid_t clock, const timespec& deadline) {
 }
 
 // The release of the mutex in a wait; it is charged before, since there is no moment after it.
-void give_up_watched(const pthread_mutex_t* mutex, CallSite site) {
-  const uint64_t now = ticks();
+void give_up_watched(const pthread_mutex_t* mutex, uint64_t now, CallSite site) {
   if (WatchedLock* entry = due_at(mutex, now, own_releases(), tracing()))
     end_release(begin_release(*entry, mutex, WaitKind::kMutex, now), site);
 }
@@ -47,22 +46,23 @@ template <class Call, class Overshoot>
                                                      Call&& call, int timed_out,
                                                      Overshoot&& overshoot_ns) {
   if (!contention_on.load(std::memory_order_relaxed)) return call();
-  if (is_watched(mutex) && is_last_unlock(mutex)) give_up_watched(mutex, site);
+  const uint64_t now = ticks();
+  if (is_watched(mutex) && is_last_unlock(mutex)) give_up_watched(mutex, now, site);
   ConditionWait wait;
   wait.wait.kind = WaitKind::kCond;
   wait.wait.object = condition;
   wait.wait.site = site;
   wait.mutex = mutex;
-  begin_condition_wait(wait);
+  begin_condition_wait(wait, now);
   // A thread that is cancelled in here takes its node out, before handlers of its own free things.
   _pthread_cleanup_buffer cleanup;
   _pthread_cleanup_push(&cleanup, abandon_condition_wait, &wait);
   const int error = call();
   _pthread_cleanup_pop(&cleanup, 0);
-  const bool late = error == timed_out;
-  const WaitEnd end =
-      late ? WaitEnd::kGaveUp : end_of_wait(error, error == 0 || error == EOWNERDEAD);
-  end_condition_wait(wait, end, late ? overshoot_ns() : 0);
+  if (error == timed_out)
+    end_condition_wait(wait, WaitEnd::kGaveUp, overshoot_ns());
+  else
+    end_condition_wait(wait, end_of_wait(error, error == 0 || error == EOWNERDEAD), 0);
   return error;
 }
 
@@ -70,10 +70,9 @@ template <class Call, class Overshoot>
 template <class Call>
 [[gnu::always_inline]] inline int signal_waiters(const void* condition, bool all, CallSite site,
                                                  Call&& call) {
-  const uint64_t now = ticks();
-  const bool is_traced = note_signal(condition, all, now);
+  const uint64_t traced_at = note_signal(condition, all);
   const int error = call();
-  if (is_traced && error == 0) trace_release(site, now, WaitKind::kCond, condition);
+  if (traced_at != 0 && error == 0) trace_release(site, traced_at, WaitKind::kCond, condition);
   return error;
 }
 
@@ -128,6 +127,11 @@ bool take_at_once(sem_t* semaphore) {
 [[gnu::noinline]] int sem_wait_busy(sem_t* semaphore) {
   return wait_for_semaphore(semaphore, MPROF_CALL_SITE(),
                             [=] { return real_locks.sem_wait(semaphore); });
+}
+// By jumps, as everything before a slow half.
+[[gnu::noinline]] int sem_wait_tried(sem_t* semaphore) {
+  real_locks.pthread_testcancel();
+  return take_at_once(semaphore) ? 0 : sem_wait_busy(semaphore);
 }
 // With a deadline, any signal's handler ends the call.
 template <class Call>
@@ -310,10 +314,7 @@ MPROF_EXPORT int cnd_broadcast(cnd_t* condition) {
 // sem_clockwait does not.
 
 MPROF_EXPORT int sem_wait(sem_t* semaphore) {
-  if (!is_worth_a_try(semaphore)) return real_locks.sem_wait(semaphore);
-  real_locks.pthread_testcancel();
-  if (take_at_once(semaphore)) return 0;
-  return sem_wait_busy(semaphore);
+  return is_worth_a_try(semaphore) ? sem_wait_tried(semaphore) : real_locks.sem_wait(semaphore);
 }
 
 MPROF_EXPORT int sem_timedwait(sem_t* semaphore, const timespec* deadline) {

@@ -233,8 +233,8 @@ MPROF_INLINE int mprof_set_heap_rate(uint64_t bytes) {
   return set != 0 ? set(bytes) : ENOSYS;
 }
 
-/* As MPROF_BLOCK_RATE: waits of so many nanoseconds or more are all recorded. EINVAL: over an hour.
- */
+/* As MPROF_BLOCK_RATE: waits of so many nanoseconds or more are recorded, 1 = every wait. EINVAL:
+   over an hour. */
 MPROF_INLINE int mprof_set_block_rate(uint64_t ns) {
   MPROF_WEAK_FUNCTION(int, set, mprof_library_set_block_rate, uint64_t);
   return set != 0 ? set(ns) : ENOSYS;

@@ -115,7 +115,24 @@ void count_unseen_creation(ThreadBlock* block) {
   add_count(block, row, {0, format::kWeightOne}, ticks());
 }
 
-[[gnu::noinline, gnu::cold]] ThreadBlock* register_thread() {
+void give_up_block(ThreadBlock* block) {
+  self.block = nullptr;
+  live_index.give_all(block->free_rows);
+  abandon_condition(block->condition_wait);
+  withdraw_wait(block->lock_wait.wait);
+  give_ring(block->profbuf_head);
+  give_trace_ring(block);
+  // A node that could not be taken out is still looked at by signals: the block is left to them.
+  if (block->condition_wait.condition.load(std::memory_order_acquire) == nullptr) give_block(block);
+}
+
+// Rows of threads that never have a sample, for their names and starts; a program that makes
+// threads without end must not fill the disk with them.
+constexpr uint64_t kMostRowsAhead = 1 << 14;
+
+}  // namespace
+
+[[gnu::cold]] ThreadBlock* register_thread() {
   const ErrnoGuard keep_errno;
   const Guard guard(Guard::kOwnCalls);
   if (self.process != process_number) self.row = 0;
@@ -140,30 +157,6 @@ void count_unseen_creation(ThreadBlock* block) {
   if (is_new && sys::gettid() != sys::getpid()) count_unseen_creation(block);
   update_clock();
   return block;
-}
-
-void give_up_block(ThreadBlock* block) {
-  self.block = nullptr;
-  live_index.give_all(block->free_rows);
-  abandon_condition(block->condition_wait);
-  withdraw_wait(block->lock_wait.wait);
-  give_ring(block->profbuf_head);
-  give_trace_ring(block);
-  // A node that could not be taken out is still looked at by signals: the block is left to them.
-  if (block->condition_wait.condition.load(std::memory_order_acquire) == nullptr) give_block(block);
-}
-
-// Rows of threads that never have a sample, for their names and starts; a program that makes
-// threads without end must not fill the disk with them.
-constexpr uint64_t kMostRowsAhead = 1 << 14;
-
-}  // namespace
-
-ThreadBlock* own_block() {
-  ThreadBlock* block = self.block;
-  if (block != nullptr && block->process == process_number) [[likely]]
-    return block;
-  return register_thread();
 }
 
 format::Lost why_no_block() {
@@ -223,8 +216,8 @@ void thread_ends() {
   if (tracing()) trace_exit();
   row->end_ticks.store(ticks(), std::memory_order_relaxed);
   cpu_thread_ends(*row);
-  ThreadBlock* block = self.block;
-  if (block != nullptr && block->process == process_number) give_up_block(block);
+  ThreadBlock* block = known_block();
+  if (block != nullptr) give_up_block(block);
 }
 
 bool threads_init(void (*at_end)(void*)) {

@@ -12,6 +12,7 @@
 #include "format/profbuf_writer.h"
 #include "format/thread_table.h"
 #include "format/trace_writer.h"
+#include "preload/block_rate.h"
 #include "preload/condition_table.h"
 #include "preload/dump_file.h"
 #include "preload/live_index.h"
@@ -45,6 +46,8 @@ struct ThreadBlock {
   uintptr_t wait_site_sp;
   uint32_t wait_site_modules;  // module_epoch()
   uint32_t wait_site_stack;
+  BlockRate block_rate;
+  uint64_t last_record_ticks;  // of a wait
   uint32_t events;
   bool call_was_cut;  // see waiting.h
   // The last two walks, and the stack nodes of the last one, outermost first.
@@ -109,17 +112,26 @@ inline format::ThreadRow* own_row() {
                                                          : nullptr;
 }
 
-// The block of this thread, registered in the current dump; nullptr if there is no memory, or no
-// row for it.
-ThreadBlock* own_block();
+// The block of this thread; nullptr if it has none in this process yet.
+inline ThreadBlock* known_block() {
+  ThreadBlock* block = self.block;
+  return block != nullptr && block->process == process_number ? block : nullptr;
+}
+// The same, but takes one, registered in the current dump; nullptr if there is no memory, or no row
+// for it. errno: kept.
+ThreadBlock* register_thread();
+inline ThreadBlock* own_block() {
+  ThreadBlock* block = known_block();
+  return block != nullptr ? block : register_thread();
+}
 // Which of both it was that own_block() has just lacked.
 format::Lost why_no_block();
 
 // Where this thread keeps its releases of watched locks; nullptr if it has no block in this
 // process.
 inline LockWaitLink* own_releases() {
-  ThreadBlock* block = self.block;
-  return block != nullptr && block->process == process_number ? &block->lock_wait : nullptr;
+  ThreadBlock* block = known_block();
+  return block != nullptr ? &block->lock_wait : nullptr;
 }
 
 // One record to the thread's profbuf; what is dropped is counted.
@@ -169,16 +181,21 @@ class ScopedInside {
   std::atomic<uint64_t>& inside_;
 };
 
-// Work on a sample, with this thread's block: guarded, seen by cuts, errno kept. When there is no
-// block it is counted as lost.
+// Work on a sample with this thread's block: guarded, seen by cuts.
+template <class Work>
+void work_with(ThreadBlock* block, Work&& work) {
+  const Guard guard(Guard::kAtWork);
+  const ScopedInside inside(block);
+  work(block);
+}
+
+// The same, errno kept. When there is no block it is counted as lost.
 template <class Work>
 void work_on_sample(Work&& work, format::Lost otherwise = format::Lost::kNotCounted) {
   const ErrnoGuard keep_errno;
   ThreadBlock* block = own_block();
   if (block == nullptr) return count_lost(otherwise);
-  const Guard guard(Guard::kAtWork);
-  const ScopedInside inside(block);
-  work(block);
+  work_with(block, work);
 }
 
 // `at_end` is called at the end of each thread that is registered, and leads to thread_ends() when

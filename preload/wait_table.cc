@@ -25,6 +25,7 @@ alignas(format::kCacheLine) std::atomic<const void*> locks[kEntries];
 uint32_t place(const void* lock, uint32_t probe) { return (home_of(lock) + probe) % kEntries; }
 
 std::atomic<LockWaitLink*> waiters;
+std::atomic<uint32_t> waiters_added;
 
 // Beyond so many threads a look through all of them is made less often.
 constexpr uint32_t kFewThreads = 32;
@@ -65,7 +66,7 @@ NewestRelease find_newest_release(const WatchedLock& entry, const void* lock) {
   LockWaitLink* link = waiters.load(std::memory_order_acquire);
   for (; link != nullptr; link = link->next) {
     ++newest.threads;
-    const LastRelease& last = link->releases[home_of(lock) % kReleasesKept];
+    const LastRelease& last = link->releases[place_of_release(lock)];
     if (last.lock.load(std::memory_order_acquire) != lock) continue;  // (P)
     const uint64_t ticks = last.ticks.load(std::memory_order_relaxed);
     std::atomic_thread_fence(std::memory_order_acquire);
@@ -159,6 +160,7 @@ void tidy_home(const void* lock, uint64_t now) {
 
 void wait_table_forget() {
   waiters.store(nullptr, std::memory_order_relaxed);
+  waiters_added.store(0, std::memory_order_relaxed);
   for (std::atomic<uint8_t>& flag : watched)
     if (flag.load(std::memory_order_relaxed) != 0) flag.store(0, std::memory_order_relaxed);
   for (uint32_t at = 0; at < kEntries; ++at) {  // pages that were never written stay so
@@ -175,7 +177,10 @@ void add_waiter(LockWaitLink& link) {
     link.next = first;
   } while (!waiters.compare_exchange_weak(first, &link, std::memory_order_release,
                                           std::memory_order_relaxed));
+  waiters_added.fetch_add(1, std::memory_order_relaxed);
 }
+
+uint32_t waiter_count() { return waiters_added.load(std::memory_order_relaxed); }
 
 void publish_wait(LockWait& wait, const void* lock, format::WaitKind kind, uint32_t stack,
                   uint64_t now) {
@@ -189,7 +194,7 @@ void publish_wait(LockWait& wait, const void* lock, format::WaitKind kind, uint3
 
 void note_other_release(WatchedLock& entry, const void* lock, uint64_t now, LockWaitLink* own) {
   if (own == nullptr) return raise(entry.last_release, now);
-  LastRelease& last = own->releases[home_of(lock) % kReleasesKept];
+  LastRelease& last = own->releases[place_of_release(lock)];
   if (const void* before = last.lock.load(std::memory_order_relaxed))
     if (WatchedLock* left = find_watched(before))
       raise(left->last_release, last.ticks.load(std::memory_order_relaxed));

@@ -62,6 +62,9 @@ struct LastRelease {
   std::atomic<uint64_t> ticks;
 };
 inline constexpr uint32_t kReleasesKept = 3;  // of locks with different homes; with `next` a line
+inline uint32_t place_of_release(const void* lock) {
+  return home_of(lock) * kReleasesKept / kLockHomes;
+}
 
 // Makes a thread's waits and releases known to releasers; for the life of the process.
 struct LockWaitLink {
@@ -71,6 +74,7 @@ struct LockWaitLink {
 };
 static_assert(sizeof(LockWaitLink) == 2 * format::kCacheLine);
 void add_waiter(LockWaitLink& link);
+uint32_t waiter_count();  // as many threads as there were at once
 
 void publish_wait(LockWait& wait, const void* lock, format::WaitKind kind, uint32_t stack,
                   uint64_t now);
@@ -101,7 +105,7 @@ inline bool is_point_before(const WatchedLock& entry, uint64_t now) {
 void note_other_release(WatchedLock& entry, const void* lock, uint64_t now, LockWaitLink* own);
 [[gnu::always_inline]] inline void note_release(WatchedLock& entry, const void* lock, uint64_t now,
                                                 LockWaitLink* own) {
-  LastRelease* last = own == nullptr ? nullptr : &own->releases[home_of(lock) % kReleasesKept];
+  LastRelease* last = own == nullptr ? nullptr : &own->releases[place_of_release(lock)];
   if (last != nullptr && last->lock.load(std::memory_order_relaxed) == lock) [[likely]]
     last->ticks.store(now, std::memory_order_relaxed);
   else

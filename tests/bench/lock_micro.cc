@@ -9,6 +9,7 @@
 //   std-shared    std::shared_mutex, taken shared and exclusively in turn
 //   semaphore     post, wait
 //   cond          two threads hand a turn to and fro; one operation is one hand-over
+//   ring          threads hand a turn around by semaphores
 //   create        a thread that does nothing is created and joined
 //
 // With several threads mutex and rwlock-mixed share one lock, which is contended to the end: the
@@ -145,6 +146,18 @@ uint64_t ping_pong_ns(uint64_t hand_overs) {
   });
 }
 
+uint64_t ring_ns(unsigned threads, uint64_t hand_overs) {
+  const auto turns = std::make_unique<sem_t[]>(threads);
+  for (unsigned i = 0; i < threads; i++) sem_init(&turns[i], 0, i == 0 ? 1 : 0);
+  return elapsed_ns(threads, [&](unsigned me) {
+    pin_thread(me, cores);
+    for (uint64_t left = hand_overs / threads; left > 0; left--) {
+      sem_wait(&turns[me]);
+      sem_post(&turns[(me + 1) % threads]);
+    }
+  });
+}
+
 uint64_t semaphore_ns(uint64_t operations) {
   sem_t semaphore;
   sem_init(&semaphore, 0, 0);
@@ -203,6 +216,7 @@ uint64_t run(std::string_view test, unsigned threads, uint64_t operations, uint6
   if (test == "rwlock-mixed")
     return contended_ns(threads, operations, [=] { contend_for_rwlock(steps); });
   if (test == "cond") return ping_pong_ns(operations);
+  if (test == "ring") return ring_ns(threads, operations);
   if (threads > 1) die("not a test of several threads", test);
   if (test == "rwlock-read") return free_ns(operations, read_lock_and_unlock);
   if (test == "std-mutex") return std_mutex_ns(operations);

@@ -54,8 +54,10 @@ LOCK_METHOD = """\
 - `mutex-2`, `-4`, `-16` and `rwlock-mixed-4` (one write in 16): that many threads on one lock, with
   a critical section and then a pause of 20 dependent multiplications each. The threads share one
   stock of operations, so that the lock is contended to the end. Time is the inverse of throughput.
-- `cond` is one hand-over between two threads: `-apart` on two cores, where it is mostly the kernel
-  waking the other one, `-together` on one. Threads of these workloads are pinned, over all cores or
+- `cond` is one hand-over between two threads: `-unpinned` where the kernel puts them, `-apart` on
+  two cores, where it is mostly the kernel waking the other one, `-together` on one. `ring` is one
+  hand-over by semaphores, on one core, each to the next of so many threads. Threads of the other
+  workloads are pinned, over all cores or
   as said, for the place that the kernel chooses makes more difference than any library. Who gets a
   contended lock is still chance: `again` says what difference there means something, and the
   median of many short runs says more than that of a few long ones.

@@ -23,7 +23,7 @@ SAMPLED_OFTEN_WORKLOADS = ("depth-30-nofp-16384",)
 PER_LOCK_WORKLOADS = ("mutex-1", "mutex-parked", "mutex-own-2", "std-mutex-1", "std-mutex-parked",
                       "rwlock-read-1", "std-shared-1", "semaphore-1")
 CONTENDED_WORKLOADS = ("mutex-2", "mutex-4", "mutex-16", "rwlock-mixed-4")
-COND_WORKLOADS = ("cond-apart", "cond-together")
+COND_WORKLOADS = ("cond-unpinned", "cond-apart", "cond-together")
 HEAP_SETS = ("light", "own", "slow", "slowest")
 
 

@@ -152,7 +152,7 @@ TEST_CASE("count_profile: estimates have a standard error, exact values none") {
   CHECK(sums.samples == 17);
   CHECK(sums.longest_ns == 5 * kMs);
   Profile block = profile_of(dump, CountKind::kBlock);
-  CHECK(some_comment(block, "waits of 100.0 us or longer were all recorded"));
+  CHECK(some_comment(block, "waits of 100.0 us or longer were recorded"));
   CHECK(some_comment(block, "65 ± 14 contentions, 6.6 ms ± 346.4 us of delay"));
   CHECK(some_comment(block, "17 events recorded, the longest 5.0 ms"));
   CHECK_FALSE(block.samples.at(0).variances.empty());
