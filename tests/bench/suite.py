@@ -468,13 +468,14 @@ def trace_workloads():
 
 
 EVERY_CORE = 1024  # or as many as there are
+UNPINNED = 0
 
 
 def lock_micro(name, test, operations, threads=1, parked=0, cores=EVERY_CORE, rounds_factor=1):
     arguments = ["--test", test, "--threads", str(threads)]
     if parked:
         arguments += ["--parked", str(parked)]
-    if threads > 1:
+    if threads > 1 and cores != UNPINNED:
         arguments += ["--cores", str(cores)]
     return Micro(name, "lock_micro", tuple(arguments), operations, threads, LOCK_SETS,
                  rounds_factor)
@@ -501,7 +502,7 @@ def lock_workloads():
         contended("mutex-4", "mutex", 2 * million, 4),
         contended("mutex-16", "mutex", 2 * million, 16),
         contended("rwlock-mixed-4", "rwlock-mixed", 2 * million, 4),
-        contended("cond-unpinned", "cond", 20000, 2, cores=0),
+        contended("cond-unpinned", "cond", 20000, 2, cores=UNPINNED),
         contended("cond-apart", "cond", 16000, 2),
         contended("cond-together", "cond", 80000, 2, cores=1),
         contended("ring-64", "ring", 80000, 64, cores=1),
