@@ -28,15 +28,19 @@ constexpr uint64_t busiest_rate_ns(uint64_t set_ns, uint64_t threads) {
 
 class BlockRate {  // all zero: none was recorded
  public:
-  [[nodiscard]] uint64_t ns(uint64_t set_ns) const { return std::max(set_ns, ns_); }
+  // Of another setting than that of the last record nothing is known.
+  [[nodiscard]] uint64_t ns(uint64_t set_ns) const { return set_ns == set_ns_ ? ns_ : set_ns; }
 
   // A wait is recorded; `is_busy`: less than `busiest_ns` after the one before.
   void note_record(uint64_t set_ns, uint64_t busiest_ns, bool is_busy) {
-    const uint64_t step = ns_ / 8;
-    ns_ = std::clamp(is_busy ? ns_ + step : ns_ - step, set_ns, busiest_ns);
+    const uint64_t drawn_with = ns(set_ns);
+    const uint64_t step = drawn_with / 8;
+    ns_ = std::clamp(is_busy ? drawn_with + step : drawn_with - step, set_ns, busiest_ns);
+    set_ns_ = set_ns;
   }
 
  private:
+  uint64_t set_ns_;
   uint64_t ns_;
 };
 

@@ -88,6 +88,15 @@ TEST_CASE("block rate: a busy thread that becomes idle draws with the rate that 
   CHECK(rate.ns(kSetNs) == kSetNs);
 }
 
+TEST_CASE("block rate: what a busy thread drew with is forgotten when another rate is set") {
+  BlockRate rate{};
+  simulate(
+      kSecond, kMillisecond, [] { return 5 * kMicrosecond; }, &rate);
+  for (const uint64_t set_ns : {kMicrosecond, 50 * kMillisecond}) CHECK(rate.ns(set_ns) == set_ns);
+  rate.note_record(kMicrosecond, 10 * kMicrosecond, true);
+  CHECK(rate.ns(kMicrosecond) == kMicrosecond * 9 / 8);
+}
+
 TEST_CASE("block rate: sums are unbiased while the rate goes up and down") {
   // Bursts of short waits, then long ones; the long ones are two thirds of the time.
   static std::mt19937_64 random(7);
