@@ -66,11 +66,11 @@ std::atomic<uint64_t> stretch_ns;  // mean distance of the points; 0: every stre
 
 uint64_t stretch_ticks() { return tick_scale.ticks(stretch_ns.load(std::memory_order_relaxed)); }
 
+uint64_t between(uint64_t start, uint64_t end) { return end > start ? end - start : 0; }
+
 [[gnu::noinline, gnu::cold]] uint32_t seed_of_thread() {
   return static_cast<uint32_t>(mix(ticks() ^ reinterpret_cast<uintptr_t>(&self)) >> 32) | 1;
 }
-
-uint64_t between(uint64_t start, uint64_t end) { return end > start ? end - start : 0; }
 
 uint32_t random32() {  // xorshift32
   uint32_t x = self.wait_random;
@@ -167,8 +167,7 @@ void record_condition_wait(const ConditionWait& condition, uint64_t until, uint6
 
 [[gnu::noinline]] uint32_t capture_victim(ThreadBlock* thread, Wait& wait) {
   const ErrnoGuard keep_errno;
-  thread->wait_site_modules =
-      module_epoch();  // before the walk, which may be the first to see more
+  thread->wait_site_modules = module_epoch();  // before the walk, which may see another
   thread->wait_site = wait.site.return_address();
   thread->wait_site_sp = wait.site.callers_sp();
   thread->wait_site_stack = capture_stack(thread, wait.site);

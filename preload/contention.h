@@ -64,6 +64,7 @@ struct ConditionWait {
   Wait wait;
   const pthread_mutex_t* mutex;
 };
+// `now`: when the mutex was given up.
 void begin_condition_wait(ConditionWait& wait, uint64_t now);
 // kGaveUp: it timed out. `ns_late`: how long after its deadline it came back then; else 0.
 void end_condition_wait(ConditionWait& wait, format::WaitEnd end, uint64_t ns_late);
