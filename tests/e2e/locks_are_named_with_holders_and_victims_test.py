@@ -85,9 +85,12 @@ class Locks(harness.Case):
         self.assertGreater(report["other_waits"]["count"]["value"], 0)
 
     def test_the_worst_comes_first(self):
-        table = self.mprof_ok("locks", self.record()).stdout
+        dump = self.record()
+        delays = [lock["contended"]["delay_ns"]["value"] for lock in self.locks(dump)["locks"]]
+        self.assertEqual(delays, sorted(delays, reverse=True))
+        table = self.mprof_ok("locks", dump).stdout
         self.assertRegex(table, r"\n1\. g_mutex \(mutex\)\n")
-        self.assertRegex(table, r"\n2\. 0x[0-9a-f]+ \(mutex\)\n   in a block allocated by .*make_cache.* .*lock_names\.cc:\d+\n")
+        self.assertRegex(table, r"\n\d\. 0x[0-9a-f]+ \(mutex\)\n   in a block allocated by .*make_cache.* .*lock_names\.cc:\d+\n")
         first = table.split("\n1. ")[1].split("\n2. ")[0]
         order = re.findall(r"\d\s+(held by|waited) (?:\(anonymous namespace\)::)?(\w+)", first)
         self.assertEqual(
