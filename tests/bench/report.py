@@ -57,10 +57,10 @@ LOCK_METHOD = """\
 - `cond` is one hand-over between two threads: `-unpinned` where the kernel puts them, `-apart` on
   two cores, where it is mostly the kernel waking the other one, `-together` on one. `ring` is one
   hand-over by semaphores, on one core, each to the next of so many threads. Threads of the other
-  workloads are pinned, over all cores or
-  as said, for the place that the kernel chooses makes more difference than any library. Who gets a
-  contended lock is still chance: `again` says what difference there means something, and the
-  median of many short runs says more than that of a few long ones.
+  workloads are pinned, over all cores or as said, for the place that the kernel chooses makes more
+  difference than any library. Who gets a contended lock is still chance: `again` says what
+  difference there means something, and the median of many short runs says more than that of a few
+  long ones.
 - redis-server with two I/O threads has all cores, shared with redis-benchmark, since these threads
   wait by spinning. The OpenMP program is built with `g++ -fopenmp` and run with
   OMP_WAIT_POLICY=passive; the locks and barriers of that run time ask the kernel directly, so of
